@@ -1,0 +1,428 @@
+"""A podman of our own: storage, namespaces and processes that nobody else sees.
+
+Everything podman writes lives on a tmpfs over /run that only the holder's mount namespace has, and
+every process it starts lives in the holder's pid namespace. The tests look in from outside,
+through /proc/HOLDER/root. Closing the holder's standard input leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import termios
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+HOME = Path("/run/podman-test")  # as seen inside
+IMAGE = "localhost/box"
+HOLDER = Path(__file__).with_name("namespace_holder.py")
+IDLE = ("sleep", "100000")
+POLL_SECONDS = 0.01
+COMMANDS = (
+    "[ awk cat chmod cksum cut date dd echo env expr false grep head id kill ls md5sum mkdir mkfifo "
+    "mv od printf ps pwd readlink rm sed seq sh sha256sum sleep sort stat stty tail tee test touch "
+    "tr true tty wc yes"
+).split()
+CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=5000:5000"]
+netns = "host"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+conmon_path = [{program}]
+[network]
+network_backend = "cni"
+network_config_dir = "{home}/networks"
+"""
+
+Result = subprocess.CompletedProcess[bytes]
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Look every 10 ms until *holds* answers true; fail, naming *what*, after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            message = f"waited {seconds} s in vain: {what}"
+            raise AssertionError(message)
+        time.sleep(POLL_SECONDS)
+
+
+def read_until(stream: IO[bytes], wanted: bytes, seconds: float = 15) -> bytes:
+    """Read an unbuffered *stream* until *wanted* has come; return everything up to its end."""
+    deadline = time.monotonic() + seconds
+    seen = b""
+    while wanted not in seen:
+        ready, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
+        data = os.read(stream.fileno(), 65536) if ready else b""
+        if not data:
+            message = f"{wanted!r} did not come ({'end' if ready else 'deadline'}); seen: {seen!r}"
+            raise AssertionError(message)
+        seen += data
+    return seen
+
+
+class Gate:
+    """A FIFO that containers wait at: ``read line < /share/NAME``. Close it."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        # Read and write: opening never blocks on either side, and no reader ever sees an end.
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def open(self, line: str = "go") -> None:
+        """Let one waiting container pass, handing it *line*."""
+        os.write(self._fd, line.encode() + b"\n")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Terminal:
+    """A command on a pseudo-terminal of its own, with job control as in a login shell."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], size: tuple[int, int]):
+        self._master, slave = os.openpty()
+        self._seen = b""
+        self._transcript = b""
+        try:
+            self.resize(*size)
+            # setsid makes no new process here, so the pid is the command's.
+            self.process = subprocess.Popen(
+                ["setsid", "--ctty", *command],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=environment,
+            )
+        finally:
+            os.close(slave)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size; the kernel sends SIGWINCH to the foreground process group."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def expect(self, pattern: bytes, seconds: float = 15) -> re.Match[bytes]:
+        """Return the first match of *pattern*; what came up to its end is used up."""
+        deadline = time.monotonic() + seconds
+        while not (match := re.search(pattern, self._seen)):
+            if not self._read(max(0, deadline - time.monotonic())):
+                message = f"{pattern!r} did not come; all that was seen: {self._transcript!r}"
+                raise AssertionError(message)
+        self._seen = self._seen[match.end() :]
+        return match
+
+    def wait(self, seconds: float = 15) -> int:
+        """Read to the end, wait for the command, return its exit status."""
+        deadline = time.monotonic() + seconds
+        while self._read(max(0, deadline - time.monotonic())):
+            pass
+        return self.process.wait(max(0.1, deadline - time.monotonic()))
+
+    @property
+    def transcript(self) -> bytes:
+        return self._transcript
+
+    def close(self) -> None:
+        _kill_group(self.process)
+        os.close(self._master)
+
+    def _read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # EIO: the last slave end has closed
+            return False
+        self._seen += data
+        self._transcript += data
+        return True
+
+
+class House:
+    """The namespaces, and podman's files in them. Use as a context manager, once."""
+
+    def __init__(self, program: Path) -> None:
+        cgroup = f"lowconmon-test-{os.getpid()}"
+        self._holder = subprocess.Popen(
+            [sys.executable, "-I", HOLDER, cgroup],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert self._holder.stdout is not None
+        try:
+            pid = int(read_until(self._holder.stdout, b"\n"))
+            self._root = Path(f"/proc/{pid}/root")
+            self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid"]
+            self.cgroup_parent = f"/{cgroup}"
+            self.environment = {
+                "CONTAINERS_CONF": str(HOME / "containers.conf"),
+                "HOME": str(HOME / "home"),
+                "LANG": "C.UTF-8",
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "TERM": "xterm",
+                "TMPDIR": str(HOME / "tmp"),
+            }
+            self._furnish(program)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def path(self, inside: Path | str) -> Path:
+        """Return the name by which we reach a file of the house."""
+        return self._root / Path(inside).relative_to("/")
+
+    def command(self, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
+        """Return the command line of a podman inside, *before* standing between it and us."""
+        options = ["--storage-driver", "overlay"]
+        for option in ("root", "runroot", "tmpdir"):
+            options += [f"--{option}", str(HOME / option)]
+        return [*self._enter, "--", *before, "podman", *options, *arguments]
+
+    def processes(self) -> dict[int, str]:
+        """Return what lives inside, but for the holder: name and state by (inner) pid."""
+        found = {}
+        for directory in self.path("/proc").iterdir():
+            if directory.name.isdigit() and directory.name != "1":
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    head, _, tail = directory.joinpath("stat").read_text().rpartition(")")
+                    found[int(directory.name)] = f"{head.partition('(')[2]} {tail.split()[0]}"
+        return found
+
+    def kill(self, pids: list[int]) -> None:
+        """Kill processes of the house by their inner pids; those already gone do not matter."""
+        if pids:
+            numbers = [str(pid) for pid in pids]
+            subprocess.run([*self._enter, "kill", "-KILL", *numbers], check=False, timeout=10)
+
+    def mounts(self) -> list[str]:
+        """Return the mount points below podman's directories."""
+        lines = self.path("/proc/1/mountinfo").read_text().splitlines()
+        return [line.split()[4] for line in lines if line.split()[4].startswith(f"{HOME}/")]
+
+    def close(self) -> None:
+        """Let the holder go, and with it every process, mount and file."""
+        assert self._holder.stdin is not None
+        assert self._holder.stdout is not None
+        self._holder.stdin.close()
+        self._holder.stdout.close()
+        self._holder.wait(30)
+
+    def _furnish(self, program: Path) -> None:
+        home = self.path(HOME)
+        for name in ("home", "networks", "share", "tmp", "tree"):
+            home.joinpath(name).mkdir(parents=True)
+        configuration = CONFIGURATION.format(program=json.dumps(str(program)), home=HOME)
+        home.joinpath("containers.conf").write_text(configuration)
+        _plant_tree(home / "tree")
+        with tarfile.open(home / "tree.tar", "w") as archive:
+            archive.add(home / "tree", ".")
+        shutil.rmtree(home / "tree")
+        command = self.command("import", "--quiet", str(HOME / "tree.tar"), IMAGE)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+
+class Podman:
+    """What a test does with podman. Remembers what it started; *close* leaves a clean house."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self._terminals: list[Terminal] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._gates: list[Gate] = []
+
+    # -- commands -------------------------------------------------------------------------------
+
+    def __call__(  # noqa: PLR0913  # subprocess.run's own names
+        self,
+        *arguments: str,
+        stdin: IO[bytes] | int | None = None,
+        data: bytes | None = None,
+        stdout: IO[bytes] | int = subprocess.PIPE,
+        seconds: float = 30,
+        before: tuple[str, ...] = (),
+    ) -> Result:
+        """Run ``podman ARGUMENTS`` to its end; the input is *stdin*, or *data*, or empty."""
+        process = self.start(
+            *arguments,
+            stdin=subprocess.PIPE if data is not None else stdin,
+            stdout=stdout,
+            before=before,
+        )
+        out, err = process.communicate(data, timeout=seconds)
+        return subprocess.CompletedProcess(arguments, process.returncode, out or b"", err or b"")
+
+    def ok(self, *arguments: str, seconds: float = 30) -> bytes:
+        """Run ``podman ARGUMENTS``, which must succeed, and return its standard output."""
+        done = self(*arguments, seconds=seconds)
+        assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def start(
+        self,
+        *arguments: str,
+        stdin: IO[bytes] | int | None = None,
+        stdout: IO[bytes] | int = subprocess.PIPE,
+        before: tuple[str, ...] = (),
+    ) -> subprocess.Popen[bytes]:
+        """Start ``podman ARGUMENTS`` with unbuffered pipes; it dies with the test."""
+        process = subprocess.Popen(
+            self.house.command(*self._with_cgroup(arguments), before=before),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=self.house.environment,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def terminal(self, *arguments: str, size: tuple[int, int] = (24, 80)) -> Terminal:
+        """Start ``podman ARGUMENTS`` on a pseudo-terminal."""
+        command = self.house.command(*self._with_cgroup(arguments))
+        terminal = Terminal(command, self.house.environment, size)
+        self._terminals.append(terminal)
+        return terminal
+
+    def shell(self, name: str, script: str, *options: str) -> None:
+        """Start the container *name* in the background: a shell with *script*, and /share."""
+        self.ok("run", "-d", "--name", name, *self.shared, *options, IMAGE, "sh", "-c", script)
+
+    def idle(self, name: str, *options: str) -> None:
+        """Start the container *name* in the background: it does nothing, for long."""
+        self.ok("run", "-d", "--name", name, *self.shared, *options, IMAGE, *IDLE)
+
+    # -- what there is to see -------------------------------------------------------------------
+
+    @property
+    def share(self) -> Path:
+        """The directory that containers see as /share."""
+        return self.house.path(HOME / "share")
+
+    @property
+    def shared(self) -> tuple[str, str]:
+        return ("--volume", f"{HOME}/share:/share")
+
+    def gate(self, name: str = "gate") -> Gate:
+        gate = Gate(self.share / name)
+        self._gates.append(gate)
+        return gate
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("container", "inspect", name))[0]
+        return found
+
+    def state(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.inspect(name)["State"]
+        return found
+
+    def bundle(self, name: str) -> Path:
+        return self.house.path(self.inspect(name)["OCIConfigPath"]).parent
+
+    def monitor_pid(self, name: str) -> int:
+        """Return the monitor's pid inside the house."""
+        return int(self.house.path(self.inspect(name)["ConmonPidFile"]).read_text())
+
+    def lives(self, pid: int) -> bool:
+        return pid in self.house.processes()
+
+    def log_file(self, name: str) -> Path:
+        return self.house.path(self.inspect(name)["HostConfig"]["LogConfig"]["Path"])
+
+    def wait_for_log(self, name: str, text: bytes, seconds: float = 15) -> None:
+        """Wait until *text* stands in the container's log file."""
+        path = self.log_file(name)
+        wait_until(
+            lambda: path.exists() and text in path.read_bytes(), f"{text!r} in {path}", seconds
+        )
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End what the test started; raise AssertionError if something stays behind."""
+        for terminal in self._terminals:
+            terminal.close()
+        for process in self._processes:
+            _kill_group(process)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+        for gate in self._gates:
+            gate.close()
+        try:
+            self._clear()
+        except (AssertionError, subprocess.TimeoutExpired):
+            # A monitor that hangs keeps podman from removing its container.
+            self.house.kill(list(self.house.processes()))
+            raise
+
+    def _clear(self) -> None:
+        bundles = self.house.path(HOME / "root/overlay-containers")
+        if any(entry.is_dir() for entry in bundles.iterdir()):
+            self.ok("rm", "--all", "--force", "--time", "0")
+        wait_until(
+            lambda: not self.house.processes(), f"an empty house, not {self.house.processes()}"
+        )
+        left = [
+            *(str(path) for path in bundles.iterdir() if path.is_dir()),
+            *(str(path) for path in self.house.path(HOME / "tmpdir/exits").iterdir()),
+            *(str(path) for path in self.house.path("/run/runc").glob("*")),
+            *(path for path in self.house.mounts() if path.endswith("/merged")),
+        ]
+        assert not left, left
+        for path in self.share.iterdir():
+            path.unlink()
+
+    def _with_cgroup(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        if arguments[0] not in {"run", "create"}:
+            return arguments
+        return (arguments[0], "--cgroup-parent", self.house.cgroup_parent, *arguments[1:])
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a session leader that we started and its group, unless it has ended."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def _plant_tree(tree: Path) -> None:
+    """Make the smallest root file system: a static busybox and its names."""
+    for name in ("bin", "dev", "etc", "proc", "share", "sys", "tmp"):
+        tree.joinpath(name).mkdir()
+    shutil.copy2("/bin/busybox", tree / "bin/busybox")
+    for name in COMMANDS:
+        tree.joinpath("bin", name).symlink_to("busybox")
+    tree.joinpath("etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    tree.joinpath("etc/group").write_text("root:x:0:\n")

@@ -1,0 +1,150 @@
+"""Keep the ids of docs/contract.md and the places that cite them in step.
+
+An id is defined where it opens a bullet or a table row, in bold; everywhere else it is cited.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACT = ROOT / "docs" / "contract.md"
+
+# The section of the contract that each prefix belongs to.
+SECTION_OF = {
+    "CLI": 1,
+    "ENV": 2,
+    "START": 3,
+    "RT": 4,
+    "SYNC": 4,
+    "TTY": 5,
+    "LOG": 6,
+    "ROT": 6,
+    "REOPEN": 6,
+    "JRN": 6,
+    "PASS": 6,
+    "ATT": 7,
+    "CTL": 8,
+    "END": 9,
+    "NOT": 10,
+    "OOM": 10,
+    "SIG": 10,
+    "DIAG": 10,
+    "CALL": 11,
+    "CASE": 12,
+}
+CASES = 12
+CASE_STEP = 100  # CASE-402 is the second sentence of case 4
+
+SECTION = re.compile(r"^## ([0-9]+)\. ")
+OPENS_A_SENTENCE = re.compile(r"^\s*(?:[-*+] |[0-9]+\. |\|)")  # a bullet or a table row
+TABLE_HEAD = re.compile(r"^\| id \||^\|[-|:]+\|$")
+WELL_FORMED = re.compile(rf"^(?:- |\| )\*\*((?:{'|'.join(SECTION_OF)})-[1-9][0-9]*)\*\* ")
+CITED = re.compile(rf"\b(?:{'|'.join(SECTION_OF)})-[0-9]+\b")
+MARK = re.compile(r"\bmark\.contract\(([^)]*)\)")
+QUOTED = re.compile(r"""["']([^"']*)["']""")
+
+
+def sentences() -> list[tuple[int, int, str]]:
+    """Return section, line number and text of each bullet and table row in sections 1 to 12."""
+    found: list[tuple[int, int, str]] = []
+    section = 0
+    for number, line in enumerate(CONTRACT.read_text(encoding="utf-8").splitlines(), start=1):
+        heading = SECTION.match(line)
+        if heading:
+            section = int(heading[1])
+        elif section and OPENS_A_SENTENCE.match(line) and not TABLE_HEAD.match(line):
+            found.append((section, number, line))
+    return found
+
+
+def defined() -> list[tuple[int, str]]:
+    """Return section and id of each sentence that has a well-formed id, in the page's order."""
+    pairs = ((section, WELL_FORMED.match(line)) for section, _, line in sentences())
+    return [(section, match[1]) for section, match in pairs if match]
+
+
+def numbers_by_prefix() -> dict[str, list[int]]:
+    """Return the numbers of each prefix in the page's order."""
+    numbers: dict[str, list[int]] = {prefix: [] for prefix in SECTION_OF}
+    for _, sentence_id in defined():
+        prefix, _, number = sentence_id.partition("-")
+        numbers[prefix].append(int(number))
+    return numbers
+
+
+def citing_files() -> list[Path]:
+    """Return the page itself and every Python file of the package and of the tests."""
+    package = (ROOT / "lowconmon").rglob("*.py")
+    tests = (ROOT / "tests").rglob("*.py")
+    return [CONTRACT, *sorted(package), *sorted(tests)]
+
+
+def test_the_page_has_sections_one_to_twelve_in_order() -> None:
+    lines = CONTRACT.read_text(encoding="utf-8").splitlines()
+    found = [int(match[1]) for match in map(SECTION.match, lines) if match]
+    assert found == list(range(1, 13))
+
+
+def test_every_bullet_and_table_row_opens_with_a_well_formed_id() -> None:
+    bad = [f"{number}: {line}" for _, number, line in sentences() if not WELL_FORMED.match(line)]
+    assert bad == []
+
+
+def test_no_id_is_given_twice() -> None:
+    counts = Counter(sentence_id for _, sentence_id in defined())
+    assert [sentence_id for sentence_id, count in counts.items() if count > 1] == []
+
+
+def test_every_id_stands_in_the_section_of_its_prefix() -> None:
+    stray = [
+        sentence_id
+        for section, sentence_id in defined()
+        if SECTION_OF[sentence_id.partition("-")[0]] != section
+    ]
+    assert stray == []
+
+
+@pytest.mark.parametrize("prefix", [prefix for prefix in SECTION_OF if prefix != "CASE"])
+def test_the_numbers_of_a_prefix_are_consecutive_from_one(prefix: str) -> None:
+    # Sorted: a sentence that is added later takes the next number, wherever it stands.
+    numbers = sorted(numbers_by_prefix()[prefix])
+    assert numbers
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_numbers_of_the_cases_are_consecutive_within_each_hundred() -> None:
+    by_case: dict[int, list[int]] = {}
+    for number in sorted(numbers_by_prefix()["CASE"]):
+        by_case.setdefault(number // CASE_STEP, []).append(number % CASE_STEP)
+    assert list(by_case) == list(range(1, CASES + 1))
+    for case, numbers in by_case.items():
+        assert numbers == list(range(1, len(numbers) + 1)), f"case {case}"
+
+
+def test_every_id_that_is_cited_exists() -> None:
+    known = {sentence_id for _, sentence_id in defined()}
+    unknown = [
+        f"{path.relative_to(ROOT)}:{number}: {cited}"
+        for path in citing_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for cited in CITED.findall(line)
+        if cited not in known
+    ]
+    assert unknown == []
+
+
+def test_every_argument_of_a_contract_mark_is_an_id() -> None:
+    # Also what CITED cannot see: a prefix that does not exist, a number that is missing.
+    known = {sentence_id for _, sentence_id in defined()}
+    unknown = [
+        f"{path.relative_to(ROOT)}: {argument}"
+        for path in citing_files()
+        if path.suffix == ".py"
+        for arguments in MARK.findall(path.read_text(encoding="utf-8"))
+        for argument in QUOTED.findall(arguments)
+        if argument not in known
+    ]
+    assert unknown == []
