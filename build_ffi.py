@@ -66,6 +66,7 @@ int lc_bind(int fd, const char *path, size_t length);
 int lc_connect(int fd, const char *path, size_t length);
 int lc_listen(int fd, int backlog);
 int lc_accept4(int fd, int flags);
+int lc_shutdown(int fd);
 int lc_peer_uid(int fd, uint32_t *uid);
 int64_t lc_send(int fd, const char *data, size_t length, int flags);
 int64_t lc_send_fds(int fd, const char *data, size_t length, const int *fds, int count, int flags);
@@ -331,6 +332,8 @@ static int lc_accept4(int fd, int flags)
     CHECKED(accept4(fd, NULL, NULL, flags | SOCK_CLOEXEC));
 }
 
+static int lc_shutdown(int fd) { CHECKED(shutdown(fd, SHUT_RDWR)); }
+
 static int lc_peer_uid(int fd, uint32_t *uid)
 {
     struct ucred peer;
@@ -387,9 +390,9 @@ static int64_t lc_recv_fds(int fd, char *data, size_t length, int *fds, int *cou
     struct cmsghdr *header;
     int room = *count;
     ssize_t got = recvmsg(fd, &message, *flags | MSG_CMSG_CLOEXEC);
-    *count = 0;
     if (got < 0)
-        return -errno;
+        return -errno; /* *count stays: EINTR comes here again */
+    *count = 0;
     for (header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
         size_t i, n;
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)

@@ -8,36 +8,37 @@ the program goes through this module, os functions included, so that a test can 
 import errno as _errno
 import os as _os
 import sys as _sys
-from os import (
-    P_PIDFD,
-    WEXITED,
-    WNOHANG,
-    WNOWAIT,
-    close,
-    eventfd,
-    eventfd_read,
-    eventfd_write,
-    fstat,
-    fsync,
-    ftruncate,
-    memfd_create,
-    mkdir,
-    mkfifo,
-    open,  # noqa: A004 - open(2), as everywhere in os
-    pipe2,
-    pread,
-    read,
-    readv,
-    rename,
-    rmdir,
-    stat,
-    symlink,
-    unlink,
-    write,
-)
 
 if _sys.platform != "linux":
     raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _sys.platform)
+
+from os import (  # noqa: E402 - os lacks some of them elsewhere
+    P_PIDFD as P_PIDFD,
+    WEXITED as WEXITED,
+    WNOHANG as WNOHANG,
+    WNOWAIT as WNOWAIT,
+    close as close,
+    eventfd as eventfd,
+    eventfd_read as eventfd_read,
+    eventfd_write as eventfd_write,
+    fstat as fstat,
+    fsync as fsync,
+    ftruncate as ftruncate,
+    memfd_create as memfd_create,
+    mkdir as mkdir,
+    mkfifo as mkfifo,
+    open as open,  # noqa: A004 - open(2), as everywhere in os
+    pipe2 as pipe2,
+    pread as pread,
+    read as read,
+    readv as readv,
+    rename as rename,
+    rmdir as rmdir,
+    stat as stat,
+    symlink as symlink,
+    unlink as unlink,
+    write as write,
+)
 
 
 def _check_kernel(release: str) -> None:
@@ -154,7 +155,7 @@ def epoll_wait(epoll_fd: "Fd", timeout_ms: int = -1) -> "list[tuple[int, int]]":
 
 def signalfd(signals: "Sequence[int]") -> int:
     """Return a non-blocking descriptor that reads *signals*; block them first (signalfd(2))."""
-    return _call(_lib.lc_signalfd, _ffi.new("int[]", signals), len(signals))
+    return _call(_lib.lc_signalfd, list(signals), len(signals))
 
 
 def read_signal(signal_fd: "Fd") -> int:
@@ -164,7 +165,7 @@ def read_signal(signal_fd: "Fd") -> int:
 
 def sigprocmask(how: int, signals: "Sequence[int]") -> list[int]:
     """Change the mask of blocked signals by *how* and return the old one (sigprocmask(2))."""
-    count = _call(_lib.lc_sigprocmask, how, _ffi.new("int[]", signals), len(signals), _signals)
+    count = _call(_lib.lc_sigprocmask, how, list(signals), len(signals), _signals)
     return list(_ffi.unpack(_signals, count)) if count else []
 
 
@@ -341,6 +342,11 @@ def listen(fd: "Fd", backlog: int) -> None:
 def accept4(fd: "Fd", flags: int = 0) -> int:
     """Return the next connection; *flags* may be SOCK_NONBLOCK (accept4(2))."""
     return _call(_lib.lc_accept4, _fd(fd), flags)
+
+
+def shutdown(fd: "Fd") -> None:
+    """End a connection in both directions; what was sent can still be read (shutdown(2))."""
+    _call(_lib.lc_shutdown, _fd(fd))
 
 
 def peer_uid(fd: "Fd") -> int:

@@ -30,7 +30,7 @@ class LogPlan:
         self.warnings: list[bytes] = []
 
 
-def plan(
+def plan(  # noqa: C901, PLR0913 - conmon's checks in their order, each argument an option
     specs: Sequence[bytes],
     *,
     cid: bytes,
@@ -51,10 +51,7 @@ def plan(
     result.off = result.path is None and not result.journald and not result.passthrough
     if result.path is not None:
         if open_file is not None:
-            try:
-                open_file(result.path)
-            except OSError as error:
-                raise CheckError(b"Failed to open log file", cause=error) from error
+            _open(open_file, result.path)
         if log_tag is not None and not result.journald:
             raise CheckError(b"k8s-file doesn't support --log-tag")
         if log_label and not result.journald:
@@ -91,6 +88,13 @@ def _add(result: LogPlan, spec: bytes) -> None:
         if result.path not in (None, file):
             result.warnings.append(b"Only the last log file is written, not " + result.path)
         result.path = file
+
+
+def _open(open_file: Callable[[bytes], object], path: bytes) -> None:
+    try:
+        open_file(path)
+    except OSError as error:
+        raise CheckError(b"Failed to open log file", cause=error) from error
 
 
 def _check_label(label: bytes) -> None:

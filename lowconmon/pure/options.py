@@ -69,7 +69,7 @@ TABLE: tuple[Row, ...] = (
     ("restore-arg", "", "strings", "ARG", "Old name", "runtime-opt"),
     ("sdnotify-socket", "", "path", "SOCKET", "Relay sd-notify messages to this socket", ""),
     ("seccomp-notify-socket", "", "string", "SOCKET", "Accepted and ignored", ""),
-    ("seccomp-notify-plugins", "", "string", "PLUGINS", "Accepted and ignored", ""),
+    ("seccomp-notify-plugins", "", "string", "NAMES", "Accepted and ignored", ""),
     ("socket-dir-path", "", "path", "DIR", "Links to attach sockets (/var/run/crio)", ""),
     ("stdin", "i", "flag", "", "Open a pipe to the container's stdin", ""),
     ("sync", "", "flag", "", "Stay the child of the caller, do not daemonise", ""),
@@ -87,7 +87,7 @@ _BITS = {"int": 31, "int64": 63}
 
 
 class OptionError(ValueError):
-    """A command line that cannot be parsed; print *text* after `conmon: option parsing failed: `."""
+    """What cannot be parsed; print *text* after `conmon: option parsing failed: `."""
 
     def __init__(self, text: bytes) -> None:
         super().__init__(text)
@@ -95,7 +95,7 @@ class OptionError(ValueError):
 
 
 class CheckError(ValueError):
-    """A command line that makes no sense; print *text* after `conmon: ` if *plain*, else as error."""
+    """What makes no sense; print *text* after `conmon: ` if *plain*, else after `[conmon:e]: `."""
 
     def __init__(self, text: bytes, *, plain: bool = False, cause: OSError | None = None) -> None:
         if cause is not None:  # conmon puts a blank, no colon, between the two
@@ -162,8 +162,7 @@ class Options:
         unset = {"flag": False, "int": 0, "int64": -1}
         for long, _, kind, _, _, alias_of in TABLE:
             if not alias_of:
-                default = [] if kind == "strings" else unset.get(kind)
-                setattr(self, long.replace("-", "_"), default)
+                setattr(self, long.replace("-", "_"), [] if kind == "strings" else unset.get(kind))
         self.log_level = b"warning"
         self.log_max_files = 1
         self.socket_dir_path = b"/var/run/crio"
@@ -237,7 +236,8 @@ def _integer(value: bytes, shown: bytes, bits: int) -> int:
     quoted = b"\xe2\x80\x9c%b\xe2\x80\x9d for %b" % (value, shown)
     digits = value.lstrip(b" \t\n\v\f\r").lower()
     negative = digits[:1] == b"-"
-    digits = digits[digits[:1] in (b"+", b"-") and 1 or 0 :]
+    if digits[:1] in (b"+", b"-"):
+        digits = digits[1:]
     base = 10
     if digits[:2] == b"0x":
         base, digits = 16, digits[2:]
@@ -254,22 +254,19 @@ def _integer(value: bytes, shown: bytes, bits: int) -> int:
 
 def help_text(program: bytes) -> bytes:
     """Return what `--help` prints, for a program of that name."""
-    lines = []
+    lines = [" [OPTION\u2026] - container monitor", "", "Help Options:"]
     for long, short, _, metavar, text, alias_of in TABLE:
         if not alias_of:
             letter = f"-{short}, " if short else ""
             value = f"={metavar}" if metavar else ""
-            lines.append(f"  {letter}--{long}{value}".ljust(35) + text)
-    help_line, *others = lines
-    return (
-        b"Usage:\n  %b [OPTION\xe2\x80\xa6] - container monitor\n\n" % program
-        + (
-            "\n".join(["Help Options:", help_line, "", "Application Options:", *others, "", ""])
-        ).encode()
-    )
+            lines.append(f"  {letter}--{long}{value}".ljust(36) + text)
+    lines.insert(4, "\nApplication Options:")
+    return b"Usage:\n  " + program + "\n".join([*lines, "", ""]).encode()
 
 
-def check(options: Options, access: Callable[[bytes], None], getcwd: Callable[[], bytes]) -> None:
+def check(  # noqa: C901, PLR0912 - one list of checks, in conmon's order
+    options: Options, access: Callable[[bytes], None], getcwd: Callable[[], bytes]
+) -> None:
     """Refuse, in conmon's order, what makes no sense (CheckError), then fill in the defaults.
 
     *access* raises OSError if the path given is no program that we may execute.

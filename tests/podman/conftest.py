@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,27 @@ from podman_house import House, Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# What Debian's conmon is known to get wrong: it must go on failing, or leave this list.
+FAULTS_OF_CONMON = {
+    "test_inspect_tells_of_an_out_of_memory_kill": (
+        "conmon 2.1.6 makes the file oom in its working directory, where podman 4.3 does not look"
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect conmon's own faults when conmon 2.1.6 is the monitor under test."""
+    program = os.environ.get("LOWCONMON_PROGRAM")
+    if not program or not os.access(program, os.X_OK):
+        return  # monitor_program says so
+    said = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=False, timeout=15
+    )
+    if said.stdout.startswith("conmon version 2.1.6\n"):
+        for item in items:
+            if reason := FAULTS_OF_CONMON.get(item.name):
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(scope="session")
@@ -25,27 +47,58 @@ def monitor_program() -> Path:
     return Path(program).absolute()
 
 
+class Keeper:
+    """Keeps the house that the tests of a session share, and builds another when it is spoilt."""
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+        self._house: House | None = None
+
+    @property
+    def house(self) -> House:
+        """The house, built now if there is none."""
+        if self._house is None:
+            self._house = House(self._program)
+        return self._house
+
+    def close(self) -> None:
+        """Give up the house, and with it all that is in it."""
+        house, self._house = self._house, None
+        if house is not None:
+            house.close()
+
+
+KEEPER = pytest.StashKey[Keeper]()
+
+
 @pytest.fixture(scope="session")
-def _houses() -> Iterator[list[House]]:
-    """Keep the one house that tests share, in a list, so that a spoilt one can be replaced."""
+def keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:
+    """Give the keeper of a house that stands before any test's own fixtures are set up."""
     for program in ("podman", "runc", "busybox", "unshare", "nsenter"):
         if shutil.which(program) is None:
             pytest.fail(f"{program} is not installed", pytrace=False)
-    houses: list[House] = []
-    yield houses
-    for house in houses:
-        house.close()
+    keeper = Keeper(monitor_program)
+    assert keeper.house
+    pytestconfig.stash[KEEPER] = keeper
+    yield keeper
+    del pytestconfig.stash[KEEPER]
+    keeper.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Replace a spoilt house before a test's own fixtures look what was there before it."""
+    keeper = item.config.stash.get(KEEPER, None)
+    assert keeper is None or keeper.house
 
 
 @pytest.fixture
-def podman(monitor_program: Path, _houses: list[House]) -> Iterator[Podman]:
+def podman(keeper: Keeper) -> Iterator[Podman]:
     """Give a podman; afterwards no container, process, mount or file of the test is left."""
-    if not _houses:
-        _houses.append(House(monitor_program))
-    podman = Podman(_houses[0])
+    podman = Podman(keeper.house)
     yield podman
     try:
         podman.close()
     except BaseException:
-        _houses.pop().close()
+        keeper.close()
         raise

@@ -8,10 +8,12 @@ groups called CGROUP_NAME are removed.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -25,14 +27,26 @@ def hold_from_outside(cgroup: str) -> int:
     status = subprocess.call([*command, sys.executable, "-I", __file__, "--inside"])
     for group in CGROUPS.glob(f"*/{cgroup}"):
         for directory, _, _ in os.walk(group, topdown=False):
-            os.rmdir(directory)
+            remove(Path(directory))
     return status
+
+
+def remove(group: Path) -> None:
+    """Remove a control group; its last processes may be on their way out yet."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def hold_inside() -> int:
     """Mount what podman must not share with the host, announce, reap until the input ends."""
     # The old /proc is still there, so the link shows the number that the outside knows.
-    pid_outside = os.readlink("/proc/self")
+    pid_outside = Path("/proc/self").readlink()
     subprocess.check_call(["mount", "-t", "proc", "proc", "/proc"])
     for directory in ("/run", "/dev/shm"):  # /dev/shm holds libpod_lock, one for all storages
         subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", directory])

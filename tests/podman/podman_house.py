@@ -22,21 +22,17 @@ import tarfile
 import termios
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
 HOME = Path("/run/podman-test")  # as seen inside
 IMAGE = "localhost/box"
 HOLDER = Path(__file__).with_name("namespace_holder.py")
 IDLE = ("sleep", "100000")
 POLL_SECONDS = 0.01
-COMMANDS = (
-    "[ awk cat chmod cksum cut date dd echo env expr false grep head id kill ls md5sum mkdir mkfifo "
-    "mv od printf ps pwd readlink rm sed seq sh sha256sum sleep sort stat stty tail tee test touch "
-    "tr true tty wc yes"
-).split()
 CONFIGURATION = """
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=5000:5000"]
@@ -51,7 +47,13 @@ network_backend = "cni"
 network_config_dir = "{home}/networks"
 """
 
-Result = subprocess.CompletedProcess[bytes]
+
+class Result(NamedTuple):
+    """How a podman ended."""
+
+    code: int
+    out: bytes
+    err: bytes
 
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 15) -> None:
@@ -97,8 +99,11 @@ class Gate:
 class Terminal:
     """A command on a pseudo-terminal of its own, with job control as in a login shell."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], size: tuple[int, int]):
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], size: tuple[int, int]
+    ) -> None:
         self._master, slave = os.openpty()
+        self._slave_name = os.ttyname(slave)
         self._seen = b""
         self._transcript = b""
         try:
@@ -120,6 +125,16 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def press(self, keys: str) -> None:
+        """Type *keys* one by one: podman knows its detach keys only if each comes alone."""
+        slave = os.open(self._slave_name, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            for key in keys:
+                self.type(key)
+                wait_until(lambda: not select.select([slave], [], [], 0)[0], f"{key!r} is read")
+        finally:
+            os.close(slave)
 
     def expect(self, pattern: bytes, seconds: float = 15) -> re.Match[bytes]:
         """Return the first match of *pattern*; what came up to its end is used up."""
@@ -175,6 +190,8 @@ class House:
             pid = int(read_until(self._holder.stdout, b"\n"))
             self._root = Path(f"/proc/{pid}/root")
             self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid"]
+            # conmon 2.1.6 leaves a file in its working directory, which is podman's.
+            self._enter.append(f"--wd={self.path(HOME / 'work')}")
             self.cgroup_parent = f"/{cgroup}"
             self.environment = {
                 "CONTAINERS_CONF": str(HOME / "containers.conf"),
@@ -189,7 +206,7 @@ class House:
             self.close()
             raise
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -216,11 +233,17 @@ class House:
                     found[int(directory.name)] = f"{head.partition('(')[2]} {tail.split()[0]}"
         return found
 
-    def kill(self, pids: list[int]) -> None:
-        """Kill processes of the house by their inner pids; those already gone do not matter."""
+    def kill(self, *pids: int, signal_name: str = "KILL") -> None:
+        """Signal processes of the house by their inner pids; those already gone do not matter."""
         if pids:
             numbers = [str(pid) for pid in pids]
-            subprocess.run([*self._enter, "kill", "-KILL", *numbers], check=False, timeout=10)
+            self.call("kill", f"-{signal_name}", *numbers)
+
+    def call(self, *command: str) -> None:
+        """Run another program than podman inside, whatever it returns."""
+        subprocess.run(
+            [*self._enter, "--", *command], env=self.environment, check=False, timeout=10
+        )
 
     def mounts(self) -> list[str]:
         """Return the mount points below podman's directories."""
@@ -237,7 +260,7 @@ class House:
 
     def _furnish(self, program: Path) -> None:
         home = self.path(HOME)
-        for name in ("home", "networks", "share", "tmp", "tree"):
+        for name in ("home", "networks", "share", "tmp", "tree", "work"):
             home.joinpath(name).mkdir(parents=True)
         configuration = CONFIGURATION.format(program=json.dumps(str(program)), home=HOME)
         home.joinpath("containers.conf").write_text(configuration)
@@ -263,7 +286,7 @@ class Podman:
 
     # -- commands -------------------------------------------------------------------------------
 
-    def __call__(  # noqa: PLR0913  # subprocess.run's own names
+    def __call__(
         self,
         *arguments: str,
         stdin: IO[bytes] | int | None = None,
@@ -280,13 +303,13 @@ class Podman:
             before=before,
         )
         out, err = process.communicate(data, timeout=seconds)
-        return subprocess.CompletedProcess(arguments, process.returncode, out or b"", err or b"")
+        return Result(process.returncode, out or b"", err or b"")
 
     def ok(self, *arguments: str, seconds: float = 30) -> bytes:
         """Run ``podman ARGUMENTS``, which must succeed, and return its standard output."""
         done = self(*arguments, seconds=seconds)
-        assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
-        return done.stdout
+        assert done.code == 0, (arguments, done)
+        return done.out
 
     def start(
         self,
@@ -357,6 +380,29 @@ class Podman:
     def lives(self, pid: int) -> bool:
         return pid in self.house.processes()
 
+    def child(self, process: subprocess.Popen[bytes]) -> int:
+        """Return the (outer) pid of podman itself: nsenter stands between it and us."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: children.read_text().split(), "the podman below nsenter")
+        return int(children.read_text())
+
+    def wait_for_client(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until *process*, a ``podman attach``, is connected to the monitor."""
+        descriptors = Path(f"/proc/{self.child(process)}/fd")
+        unix = Path("/proc/net/unix")  # the house has no network namespace of its own
+
+        def connected() -> bool:
+            links = set()
+            for path in descriptors.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    links.add(str(path.readlink()))
+            rows = [line.split() for line in unix.read_text().splitlines()[1:]]
+            # Type 5 is SOCK_SEQPACKET, state 3 is connected.
+            inodes = {f"socket:[{row[6]}]" for row in rows if row[4:6] == ["0005", "03"]}
+            return bool(links & inodes)
+
+        wait_until(connected, "a podman that is attached")
+
     def log_file(self, name: str) -> Path:
         return self.house.path(self.inspect(name)["HostConfig"]["LogConfig"]["Path"])
 
@@ -380,29 +426,32 @@ class Podman:
                     stream.close()
         for gate in self._gates:
             gate.close()
-        try:
-            self._clear()
-        except (AssertionError, subprocess.TimeoutExpired):
-            # A monitor that hangs keeps podman from removing its container.
-            self.house.kill(list(self.house.processes()))
-            raise
-
-    def _clear(self) -> None:
-        bundles = self.house.path(HOME / "root/overlay-containers")
-        if any(entry.is_dir() for entry in bundles.iterdir()):
+        if self._bundles():
             self.ok("rm", "--all", "--force", "--time", "0")
-        wait_until(
-            lambda: not self.house.processes(), f"an empty house, not {self.house.processes()}"
-        )
+        self.check_nothing_is_left()
+        for directory in (self.share, self.house.path(HOME / "work")):
+            for path in directory.iterdir():
+                path.unlink()
+
+    def check_nothing_is_left(self, seconds: float = 15) -> None:
+        """Raise AssertionError unless all processes end within *seconds* and nothing is left."""
+        house = self.house
+        deadline = time.monotonic() + seconds
+        while processes := house.processes():
+            assert time.monotonic() < deadline, f"processes are left: {processes}"
+            time.sleep(POLL_SECONDS)
         left = [
-            *(str(path) for path in bundles.iterdir() if path.is_dir()),
-            *(str(path) for path in self.house.path(HOME / "tmpdir/exits").iterdir()),
-            *(str(path) for path in self.house.path("/run/runc").glob("*")),
-            *(path for path in self.house.mounts() if path.endswith("/merged")),
+            *self._bundles(),
+            *house.path(HOME / "tmpdir/exits").glob("*"),
+            *house.path(HOME / "tmpdir/socket").glob("*"),
+            *house.path("/run/runc").glob("*"),
+            *(mount for mount in house.mounts() if mount.endswith("/merged")),
         ]
         assert not left, left
-        for path in self.share.iterdir():
-            path.unlink()
+
+    def _bundles(self) -> list[Path]:
+        containers = self.house.path(HOME / "root/overlay-containers")
+        return [path for path in containers.iterdir() if path.is_dir()]
 
     def _with_cgroup(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         if arguments[0] not in {"run", "create"}:
@@ -422,7 +471,8 @@ def _plant_tree(tree: Path) -> None:
     for name in ("bin", "dev", "etc", "proc", "share", "sys", "tmp"):
         tree.joinpath(name).mkdir()
     shutil.copy2("/bin/busybox", tree / "bin/busybox")
-    for name in COMMANDS:
+    applets = subprocess.check_output(["/bin/busybox", "--list"], text=True, timeout=10).split()
+    for name in set(applets) - {"busybox"}:
         tree.joinpath("bin", name).symlink_to("busybox")
     tree.joinpath("etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     tree.joinpath("etc/group").write_text("root:x:0:\n")

@@ -1,0 +1,329 @@
+"""Run the process of an OCI bundle on the host, by the command line of an OCI runtime.
+
+Laws: nothing is isolated (no namespace, root directory or cgroup); no Python process stays behind:
+what `create` made waits in C for the byte that `start` writes; a process is known by pid and start
+time, so a reused pid is never signalled; bad input raises ValueError or OSError: one line, status 1.
+"""
+
+import json
+import os
+import sys
+import time
+
+from . import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NOTICE = "hostrun isolates nothing: what it runs is a process of the host and of your user\n"
+HELP = f"""usage: hostrun [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+  create [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
+  exec --process FILE [--detach] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
+  start ID | state ID | kill [--all] ID [SIGNAL] | delete [--force] ID
+{NOTICE}"""
+ENDING = (_syscalls.SIGHUP, _syscalls.SIGINT, _syscalls.SIGQUIT, _syscalls.SIGTERM)
+ALL = range(1, _syscalls.NSIG)
+DEATH_TIMEOUT_MS = 10_000
+
+
+def _text(error: Exception) -> str:
+    """Return an error's text in lower case, as Go's runtimes print it and managers look for it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: " * bool(error.filename) + error.strerror.lower()
+
+
+def _load(path: str) -> "dict[str, Any]":
+    """Return the JSON object in a file; bytes that are no UTF-8 become surrogates."""
+    try:
+        with open(path, "rb") as file:
+            return {**json.loads(file.read().decode("utf-8", "surrogateescape"))}
+    except (TypeError, ValueError, RecursionError) as error:  # TypeError: it is no object
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _publish(path: str, text: str) -> None:
+    """Make a file appear with all of its text or not at all."""
+    temporary = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}")
+    fd = _syscalls.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        _syscalls.write(fd, text.encode())
+        _syscalls.rename(temporary, path)
+    except OSError:
+        _syscalls.unlink(temporary)
+        raise
+
+
+def _start_time(pid: int) -> int:
+    """Return when a process began, in ticks since boot, or 0 when it has ended (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def _find(home: str) -> "dict[str, Any]":
+    """Return the OCI state of a container; what ended, or has another's pid now, has pid 0."""
+    if not os.path.lexists(f"{home}/state.json"):
+        raise ValueError(f'container "{os.path.basename(home)}" does not exist')
+    state = _load(f"{home}/state.json")
+    state["status"] = "created" if os.path.lexists(f"{home}/exec.fifo") else "running"
+    if _start_time(state.get("pid", 0)) != state.get("start_time", 0) or not state["start_time"]:
+        state.update(status="stopped", pid=0)
+    return state
+
+
+def _signal(home: str, signal: int, *, group: bool) -> int:
+    """Signal the container process, or its process group; return its pidfd."""
+    pid = _find(home)["pid"]
+    pidfd = _syscalls.pidfd_open(pid) if pid else -1
+    if not _find(home)["pid"]:  # if it lives still, the pidfd can be of no other process
+        raise ProcessLookupError("the container is not running")
+    if group:
+        os.killpg(pid, signal)
+    else:
+        _syscalls.pidfd_send_signal(pidfd, signal)
+    return pidfd
+
+
+def _remove(home: str) -> None:
+    for name in os.listdir(home):
+        _syscalls.unlink(f"{home}/{name}")
+    _syscalls.rmdir(home)
+
+
+def _strings(key: str, values: object) -> list[bytes]:
+    if not isinstance(values, list) or any(type(v) is not str or "\0" in v for v in values):
+        raise ValueError(f"process.{key}: not strings, or one with a NUL")
+    return [value.encode("utf-8", "surrogateescape") for value in values]
+
+
+def _program(name: bytes, env: list[bytes]) -> bytes:
+    """Return the absolute path of a program, found as Go's exec.LookPath does."""
+    paths = [name]
+    if b"/" not in name:
+        search = b"".join([entry[5:] for entry in env if entry.startswith(b"PATH=")][-1:])
+        paths = [os.path.join(part, name) for part in search.split(b":") if part]
+    for path in paths:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    why = "permission denied" if os.path.exists(name) else "no such file or directory"
+    why = why if b"/" in name else "executable file not found in $PATH"
+    raise ValueError(f'exec: "{os.fsdecode(name)}": {why}')
+
+
+def _terminal(process: "dict[str, Any]", console: str | None) -> int:
+    """Return the slave of a new terminal whose master went over the console socket, -1 for none."""
+    if bool(process.get("terminal")) != bool(console):
+        raise ValueError("process.terminal and --console-socket: one is given without the other")
+    if console is None:
+        return -1
+    master, slave = _syscalls.openpty()
+    connection = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_STREAM)
+    try:
+        size = process.get("consoleSize") or {"height": 0, "width": 0}
+        _syscalls.set_winsize(master, size["height"], size["width"])
+        os.chdir(os.path.dirname(console))  # so that only the name must fit into an address
+        _syscalls.connect(connection, os.fsencode(os.path.basename(console)))
+        _syscalls.send_fds(connection, os.ttyname(slave).encode(), [master])
+    except (LookupError, OverflowError, TypeError):
+        raise ValueError("process.consoleSize: not a height and a width") from None
+    except OSError as error:
+        raise ValueError(f"console socket {console}: {_text(error)}") from None
+    _syscalls.close(connection)  # a created process would hold it, and the master, until its start
+    _syscalls.close(master)
+    return slave
+
+
+def _launch(process: object, options: dict[str, str], home: str = "") -> int:
+    """Check a process, hand its terminal over, spawn it, write its pid file; return its pid.
+
+    With *home* it waits for the start of that container, else it runs already.
+    """
+    if not isinstance(process, dict) or not process.get("args"):
+        raise ValueError("process.args: missing or empty")
+    argv, env = _strings("args", process["args"]), _strings("env", process.get("env", []))
+    (cwd,) = _strings("cwd", [process.get("cwd", "/")])
+    os.chdir(cwd)
+    program = _program(argv[0], env)
+    slave = _terminal(process, options.get("--console-socket"))
+    # Read and write: opening waits for no `start`, and the process, a writer too, meets no EOF.
+    fifo = _syscalls.open(f"{home}/exec.fifo", os.O_RDWR) if home else -1
+    pid, error_fd = _syscalls.spawn(
+        program, argv, env, terminal=slave, new_session=True, wait_fd=fifo, cwd=cwd, defaulted=ALL
+    )
+    os.set_blocking(error_fd, True)
+    try:
+        if home:
+            state = {"ociVersion": "1.0.2", "id": options["ID"], "bundle": options["--bundle"]}
+            state |= {"pid": pid, "start_time": _start_time(pid)}
+            _publish(f"{home}/state.json", json.dumps(state))
+        elif failure := _syscalls.read(error_fd, 4):
+            text = os.strerror(int.from_bytes(failure, sys.byteorder)).lower()
+            raise ValueError(f'exec: "{process["args"][0]}": {text}')
+        if "--pid-file" in options:
+            _publish(options["--pid-file"], str(pid))
+    except (OSError, ValueError):
+        os.kill(pid, _syscalls.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return pid
+
+
+def _create(home: str, options: dict[str, str]) -> None:
+    options.setdefault("--bundle", os.path.abspath("."))
+    process = _load(f"{options['--bundle']}/config.json").get("process")
+    os.makedirs(os.path.dirname(home), 0o700, exist_ok=True)
+    try:
+        _syscalls.mkdir(home, 0o700)
+    except FileExistsError:
+        raise ValueError(f'container "{options["ID"]}" already exists') from None
+    try:
+        _syscalls.mkfifo(f"{home}/exec.fifo", 0o600)
+        _launch(process, options, home)
+    except (OSError, ValueError):
+        _remove(home)
+        raise
+    if os.isatty(2):  # only there: monitors log a runtime's stderr as the container's
+        _syscalls.write(2, NOTICE.encode())
+
+
+def _start(home: str, _options: dict[str, str]) -> None:
+    if (status := _find(home)["status"]) != "created":
+        raise ValueError(f"a container that is {status} cannot be started")
+    fd = _syscalls.open(f"{home}/exec.fifo", os.O_WRONLY | os.O_NONBLOCK)
+    _syscalls.unlink(f"{home}/exec.fifo")  # of two starts at once one succeeds here
+    _syscalls.write(fd, b"0")
+
+
+def _state(home: str, _options: dict[str, str]) -> None:
+    _syscalls.write(1, json.dumps(_find(home), indent=2).encode() + b"\n")
+
+
+def _kill(home: str, options: dict[str, str]) -> None:
+    number, name = int(_syscalls.SIGTERM), options.get("SIGNAL", "")
+    if name.isdecimal():
+        number = int(name)
+    elif name:
+        from signal import Signals  # brings enum
+
+        number = Signals.__members__.get("SIG" + name.upper().removeprefix("SIG"), _syscalls.NSIG)
+    if number >= _syscalls.NSIG:
+        raise ValueError(f'unknown signal "{name}"')
+    _signal(home, number, group="--all" in options)
+
+
+def _delete(home: str, options: dict[str, str]) -> None:
+    force = "--force" in options
+    # Without a state it was never made, or its `create` was killed half-way.
+    known = os.path.lexists(f"{home}/state.json") or not force
+    status = _find(home)["status"] if known else "stopped"
+    if status == "running" and not force:
+        raise ValueError("a container that is running cannot be deleted")
+    try:
+        if status != "stopped":
+            pidfd, epoll_fd = (
+                _signal(home, _syscalls.SIGKILL, group=True),
+                _syscalls.epoll_create1(),
+            )
+            _syscalls.epoll_ctl(epoll_fd, _syscalls.EPOLL_CTL_ADD, pidfd, _syscalls.EPOLLIN)
+            if not _syscalls.epoll_wait(epoll_fd, DEATH_TIMEOUT_MS):
+                raise ValueError("the container does not die")
+    except ProcessLookupError:
+        pass  # it died meanwhile
+    if os.path.lexists(home):
+        _remove(home)
+
+
+def _exec(home: str, options: dict[str, str]) -> int:
+    if not _find(home)["pid"]:
+        raise ValueError("a container that is stopped can run no process")
+    if "--process" not in options:
+        raise ValueError("exec needs --process")
+    pid = _launch(_load(options["--process"]), options)
+    if "--detach" in options:
+        return 0
+    _syscalls.sigprocmask(_syscalls.SIG_UNBLOCK, ENDING)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+# Options that take a value end in "=".
+GLOBAL = ("--root=", "--log=", "--log-format=", "--systemd-cgroup", "--debug", "--help")
+SPAWN = ("--pid-file=", "--console-socket=", "--preserve-fds=", "--help")
+COMMANDS = {
+    "create": (_create, ("ID",), ("--bundle=", "--no-pivot", "--no-new-keyring", *SPAWN)),
+    "start": (_start, ("ID",), ("--help",)),
+    "state": (_state, ("ID",), ("--help",)),
+    "kill": (_kill, ("ID", "SIGNAL"), ("--all", "--help")),
+    "delete": (_delete, ("ID",), ("--force", "--help")),
+    "exec": (_exec, ("ID",), ("--process=", "--detach", *SPAWN)),
+}
+
+
+def _parse(rest: list[str], known: tuple[str, ...], options: dict[str, str]) -> None:
+    """Move the options in front of *rest* to *options*; what is a path becomes absolute."""
+    while rest and rest[0].startswith("-"):
+        name, equals, value = rest.pop(0).partition("=")
+        if f"{name}=" in known and (equals or rest):
+            value = value if equals else rest.pop(0)
+            plain = name in ("--preserve-fds", "--log-format")
+            options[name] = value if plain else os.path.abspath(value)
+        elif name in known and not equals:
+            options[name] = ""
+        else:
+            raise ValueError(f"option {name} is unknown here, or lacks a value or has one too many")
+
+
+def _run(rest: list[str], options: dict[str, str]) -> int:
+    _parse(rest, GLOBAL, options)
+    command = rest.pop(0) if rest else ""
+    function, arguments, known = COMMANDS.get(command, (None, (), GLOBAL))
+    _parse(rest, known, options)
+    if "--help" in options:
+        _syscalls.write(1, HELP.encode())
+        return 0
+    if function is None or not 1 <= len(rest) <= len(arguments):
+        raise ValueError(f'no such command, or not as many arguments: "{command}": see --help')
+    options.update(zip(arguments, rest, strict=False))
+    name, uid, preserve = rest[0], os.geteuid(), options.get("--preserve-fds", "0")
+    if not name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "_+-.") for c in name):
+        raise ValueError(f'invalid container ID format: "{name}"')
+    if not preserve.isdecimal():
+        raise ValueError(f'--preserve-fds: "{preserve}" is no number')
+    _syscalls.close_range(3 + int(preserve))
+    base = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{uid}") if uid else "/run"
+    return function(os.path.join(options.get("--root", f"{base}/hostrun"), name), options) or 0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do what the command line (*argv*: without the program's name) says, and leave."""
+    _syscalls.set_disposition(_syscalls.SIGINT, "default")  # no KeyboardInterrupt
+    # None of these shall part what `create` and `exec` make from its record and pid file.
+    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, ENDING)
+    while _syscalls.open("/dev/null", os.O_RDWR) < 3:
+        pass
+    options: dict[str, str] = {}
+    status = 1
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv), options)
+    except (OSError, ValueError) as error:
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _text(error))
+        if "--log" in options:
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            line = json.dumps({"level": "error", "msg": text, "time": now})
+            line = line if options.get("--log-format") == "json" else f"{now} error: {text}"
+            try:
+                fd = _syscalls.open(options["--log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                _syscalls.write(fd, line.encode() + b"\n")
+            except OSError as failure:
+                text += f" (and {ascii(_text(failure))})"
+        _syscalls.write(2, f"hostrun: {text}\n".encode())
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

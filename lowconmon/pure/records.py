@@ -1,0 +1,81 @@
+r"""Format and mend k8s-file records: `2026-11-23T14:30:00.776455356+00:00 stdout F text\n`.
+
+A record's text is at most MAX_TEXT bytes, kept exactly. F ends a line of the container, P does not;
+what one read brought is formatted at once, so a text without newline is a P, and nothing is held.
+"""
+
+MAX_TEXT = 8192
+_SECOND = 1_000_000_000
+
+
+def civil(days: int) -> tuple[int, int, int]:
+    """Return (year, month, day) of *days* since 1970-01-01, for any year, without time_t."""
+    days += 719468  # from 0000-03-01, so that the leap day is a year's last
+    era, day_of_era = divmod(days, 146097)
+    year = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    return era * 400 + year + (month >= 10), month + 3 if month < 10 else month - 9, day
+
+
+def stamp(now_ns: int, utc_offset: int) -> bytes:
+    """Return the RFC 3339 stamp of *now_ns* since the epoch, *utc_offset* seconds east of UTC."""
+    seconds, nanoseconds = divmod(now_ns, _SECOND)
+    days, rest = divmod(seconds + utc_offset, 86400)
+    year, month, day = civil(days)
+    sign, offset = (b"-", -utc_offset) if utc_offset < 0 else (b"+", utc_offset)
+    return b"%04d-%02d-%02dT%02d:%02d:%02d.%09d%s%02d:%02d" % (
+        *(year, month, day, rest // 3600, rest // 60 % 60, rest % 60, nanoseconds, sign),
+        *(offset // 3600, offset // 60 % 60),
+    )
+
+
+def format_records(data: bytes, time_stamp: bytes, stream: bytes) -> bytes:
+    """Return the records of what one read brought from *stream*."""
+    full = time_stamp + b" " + stream + b" F "
+    partial = time_stamp + b" " + stream + b" P "
+    end = data.rfind(b"\n") + 1
+    rest = data[end:]
+    if not _has_long_line(data, end):
+        lines = data[: end - 1].replace(b"\n", b"\n" + full)
+        body = full + lines + b"\n" if end else b""
+    else:
+        pieces = []
+        for line in data[: end - 1].split(b"\n"):
+            for cut in range(0, len(line) - MAX_TEXT, MAX_TEXT):
+                pieces.append(partial + line[cut : cut + MAX_TEXT] + b"\n")
+            start = (len(line) - 1) // MAX_TEXT * MAX_TEXT if line else 0
+            pieces.append(full + line[start:] + b"\n")
+        body = b"".join(pieces)
+    for cut in range(0, len(rest), MAX_TEXT):
+        body += partial + rest[cut : cut + MAX_TEXT] + b"\n"
+    return body
+
+
+def _has_long_line(data: bytes, end: int) -> bool:
+    """Tell whether a line of data[:end], which ends with a newline, has more than MAX_TEXT bytes."""
+    start = 0
+    while end - start > MAX_TEXT + 1:
+        newline = data.rfind(b"\n", start, start + MAX_TEXT + 1)
+        if newline < 0:
+            return True
+        start = newline + 1
+    return False
+
+
+def mend_tail(tail: bytes) -> tuple[int, bytes]:
+    """Return (bytes to cut off, bytes to append) that make a log ending in *tail* whole again.
+
+    *tail* is the last few records' worth of the file. A last record that a crash left open gets its
+    newline when its four fields are there, and is cut off otherwise.
+    """
+    open_record = tail[tail.rfind(b"\n") + 1 :]
+    if not open_record:
+        return 0, b""
+    fields = open_record.split(b" ", 3)
+    if len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P"):
+        return 0, b"\n"
+    if len(open_record) == len(tail):  # no record of ours anywhere: someone else's bytes stay
+        return 0, b"\n"
+    return len(open_record), b""

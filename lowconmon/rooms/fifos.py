@@ -1,0 +1,96 @@
+"""Own the control FIFOs: lines in, resize and reopen calls out."""
+
+import errno
+import os
+import stat
+
+from .. import _syscalls
+from ..pure.control import RESIZE, LineBuffer, parse_control, parse_winsize
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..loop import Loop
+    from .diagnostics import Diagnostics
+
+_MODE = 0o660
+
+
+class ControlFifos:
+    """The bundle's `ctl` and `winsz`; a bad line spoils only itself."""
+
+    __slots__ = ("_diagnostics", "_fds", "_loop", "_reopen", "_resize")
+
+    def __init__(
+        self,
+        loop: "Loop",
+        diagnostics: "Diagnostics",
+        resize: "Callable[[int, int], object]",
+        reopen: "Callable[[], object]",
+    ) -> None:
+        self._loop = loop
+        self._diagnostics = diagnostics
+        self._resize = resize
+        self._reopen = reopen
+        self._fds: list[int] = []
+
+    def open(self, directory_fd: int) -> None:
+        """Make both FIFOs in the directory, in place of what is there. Raises OSError."""
+        for name, handle in ((b"winsz", self._handle_winsize), (b"ctl", self._handle_control)):
+            self._fds.append(_make_fifo(name, directory_fd))
+            self._watch(self._fds[-1], handle, LineBuffer())
+
+    def close(self) -> None:
+        """Close both; the files stay."""
+        for fd in self._fds:
+            self._loop.remove(fd)
+            _syscalls.close(fd)
+        self._fds.clear()
+
+    detach = close
+
+    def _watch(self, fd: int, handle: "Callable[[bytes], bool]", lines: LineBuffer) -> None:
+        self._loop.add_reader(fd, lambda: self._read(fd, handle, lines))
+
+    def _read(self, fd: int, handle: "Callable[[bytes], bool]", lines: LineBuffer) -> None:
+        try:
+            data = _syscalls.read(fd, 4096)
+        except BlockingIOError:
+            return
+        for line in lines.feed(data):
+            if line is None or not handle(line):
+                self._diagnostics.warn("Failed to parse a control message")
+
+    def _handle_control(self, line: bytes) -> bool:
+        message = parse_control(line)
+        if message is None:
+            return False
+        kind, first, second = message
+        if kind == RESIZE:
+            self._resize(first, second)
+        else:
+            self._reopen()
+        return True
+
+    def _handle_winsize(self, line: bytes) -> bool:
+        size = parse_winsize(line)
+        if size:
+            self._resize(*size)
+        return size is not None
+
+
+def _make_fifo(name: bytes, directory_fd: int) -> int:
+    try:
+        _syscalls.unlink(name, dir_fd=directory_fd)
+    except FileNotFoundError:  # the usual case
+        pass
+    _syscalls.mkfifo(name, _MODE, dir_fd=directory_fd)
+    # Open for writing too: then there is always a reader and never an end.
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = _syscalls.open(name, flags, dir_fd=directory_fd)
+    if not stat.S_ISFIFO(_syscalls.fstat(fd).st_mode):
+        _syscalls.close(fd)
+        raise OSError(errno.EEXIST, "not the FIFO that was just made")
+    os.fchmod(fd, _MODE)
+    return fd

@@ -1,0 +1,155 @@
+"""Report to the manager: small files that appear whole or not at all, and the sync pipe."""
+
+import errno
+import os
+
+from .. import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..loop import Loop
+    from .diagnostics import Diagnostics
+
+_RETRY_MS = 100
+_MAX_TRIES = 50  # 5 s
+
+
+def replace_file(path: bytes, content: bytes) -> None:
+    """Put *content* at *path* by rename, so that a reader sees all of it or none.
+
+    The temporary name starts with a dot and looks like no container id. Raises OSError.
+    """
+    directory, _, name = path.rpartition(b"/")
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    directory_fd = _syscalls.open(directory or (b"/" if path[:1] == b"/" else b"."), flags)
+    try:
+        temporary = b".conmon-" + os.urandom(8).hex().encode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = _syscalls.open(temporary, flags, 0o644, dir_fd=directory_fd)
+        try:
+            try:
+                if _syscalls.write(fd, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                _syscalls.close(fd)
+            _syscalls.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        except OSError:
+            _remove(temporary, directory_fd)
+            raise
+    finally:
+        _syscalls.close(directory_fd)
+
+
+def _remove(name: bytes, directory_fd: int) -> None:
+    try:
+        _syscalls.unlink(name, dir_fd=directory_fd)
+    except OSError as error:
+        # ENOENT: renamed after all. The failure that brought us here is the one to tell.
+        if error.errno not in {errno.ENOENT, errno.EROFS, errno.EIO}:
+            raise
+
+
+class ExitRecord:
+    """Write the exit files, each on its own, again and again for 5 s where one fails."""
+
+    __slots__ = ("_diagnostics", "_loop", "_paths", "_then", "_tries")
+
+    def __init__(self, loop: "Loop", diagnostics: "Diagnostics", paths: list[bytes]) -> None:
+        self._loop = loop
+        self._diagnostics = diagnostics
+        self._paths = paths
+        self._tries = 0
+        self._then: Callable[[], object] = loop.stop
+
+    def write(self, status: int, then: "Callable[[], object]") -> None:
+        """Write decimal *status* to every path; call *then* once all are there or given up."""
+        self._then = then
+        self._try(b"%d" % status)
+
+    def _try(self, content: bytes) -> None:
+        self._paths = [path for path in self._paths if not self._put(path, content)]
+        self._tries += 1
+        if self._paths and self._tries < _MAX_TRIES:
+            self._loop.call_later(_RETRY_MS, lambda: self._try(content))
+        else:
+            self._then()
+
+    def _put(self, path: bytes, content: bytes) -> bool:
+        try:
+            replace_file(path, content)
+        except OSError as error:
+            name = path.decode("utf-8", "surrogateescape")
+            self._diagnostics.warn(f"Failed to write {name} to exit file", error)
+            return False
+        return True
+
+
+class MessagePipe:
+    """Send messages to the manager; each is one write, none blocks, and a gone reader is no error.
+
+    Takes over *fd*, which may be -1: then nothing is sent.
+    """
+
+    __slots__ = ("_diagnostics", "_fd", "_loop", "_pending", "_socket")
+
+    def __init__(self, loop: "Loop", diagnostics: "Diagnostics", fd: int) -> None:
+        self._loop = loop
+        self._diagnostics = diagnostics
+        self._fd = fd
+        self._socket = True
+        self._pending: list[bytes] = []
+
+    def send(self, message: bytes) -> None:
+        """Send *message*, later if the manager does not take it now."""
+        if self._fd < 0:
+            return
+        self._pending.append(message)
+        self._flush()
+
+    def idle(self) -> bool:
+        """Tell whether all was sent."""
+        return not self._pending
+
+    def close(self) -> None:
+        """Close the pipe; what was not taken is lost."""
+        if self._fd >= 0:
+            self._loop.remove(self._fd)
+            _syscalls.close(self._fd)
+        self._fd = -1
+        self._pending.clear()
+
+    detach = close
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                self._write(self._pending[0])
+                del self._pending[0]
+        except BlockingIOError:
+            self._loop.add_writer(self._fd, self._flush)
+            return
+        except OSError as error:
+            # EPIPE, ECONNRESET: the manager went away, which is its right
+            if error.errno not in {errno.EPIPE, errno.ECONNRESET}:
+                self._diagnostics.warn("Unable to send container message to parent", error)
+            self.close()
+            return
+        self._loop.remove(self._fd)
+
+    def _write(self, message: bytes) -> None:
+        if self._socket:
+            try:
+                _syscalls.send(self._fd, message, _syscalls.MSG_DONTWAIT)
+            except OSError as error:
+                if error.errno != errno.ENOTSOCK:
+                    raise
+                # A pipe: O_NONBLOCK would reach the manager's other writers, so open our own end.
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                own_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, flags)
+                _syscalls.close(self._fd)
+                self._fd, self._socket = own_fd, False
+            else:
+                return
+        _syscalls.write(self._fd, message)

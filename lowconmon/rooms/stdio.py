@@ -1,0 +1,182 @@
+"""Hold the container's stdout and stderr: read, pass on, wait when told to, drain at the end.
+
+Laws. What is read goes to the log first, then to the clients. While a peer is full only the reading
+waits, so that the container feels a full pipe and nothing is lost. Until the start has succeeded
+the runtime's words are held back; a drain reads on whoever is full, and ends in bounded time.
+"""
+
+import errno
+import os
+from time import monotonic_ns, time_ns
+
+from .. import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..loop import Loop
+
+    Deliver = Callable[["Stream", int, bytes], object]
+
+READ_SIZE = 65536
+_MAX_HELD = 1 << 20  # bytes a stream, before the start succeeded
+_QUIET_MS, _LIMIT_MS = 100, 1000
+_HANGUP_MS = 100
+
+
+class Stream:
+    """One of the container's outputs; owns its descriptor."""
+
+    __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "terminal")
+
+    def __init__(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool) -> None:
+        self.name = name
+        self.packet_type = packet_type  # in attach packets: 2 stdout, 3 stderr
+        self.fd = fd
+        self.terminal = terminal
+        self.held: list[tuple[int, bytes]] = []  # (read at, data)
+        self.held_bytes = 0
+
+
+class Stdio:
+    """The container's outputs; *deliver* gets each read as (stream, time in ns, data)."""
+
+    __slots__ = (
+        *("_deliver", "_drain_until", "_drained", "_holding", "_last_read_ns", "_loop"),
+        *("_paused", "_streams"),
+    )
+
+    def __init__(self, loop: "Loop", deliver: "Deliver") -> None:
+        self._loop = loop
+        self._deliver = deliver
+        self._streams: list[Stream] = []
+        self._paused = False
+        self._holding = True
+        self._drained: Callable[[], object] | None = None
+        self._drain_until = self._last_read_ns = 0
+
+    def add(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool = False) -> None:
+        """Take over the reading end *fd*, which is ours alone, and read it."""
+        os.set_blocking(fd, False)
+        stream = Stream(name, packet_type, fd, terminal=terminal)
+        self._streams.append(stream)
+        # A terminal waits for the start: nothing the runtime says comes through it.
+        if not (terminal and self._holding):
+            self._resume(stream)
+
+    def held_tail(self, size: int) -> bytes:
+        """Read what the runtime has left on stderr and return its last *size* bytes."""
+        for stream in self._streams:
+            if stream.name == b"stderr":
+                while stream.fd >= 0 and self._read(stream):
+                    pass
+                return b"".join(data for _, data in stream.held)[-size:]
+        return b""
+
+    def release(self) -> None:
+        """Pass on what was held; from now on pass on at once."""
+        self._holding = False
+        held = [(when, stream, data) for stream in self._streams for when, data in stream.held]
+        for stream in self._streams:
+            stream.held, stream.held_bytes = [], 0
+        for when, stream, data in sorted(held, key=lambda item: item[0]):
+            self._deliver(stream, when, data)
+        self.pause(self._paused)
+
+    def pause(self, paused: bool) -> None:  # noqa: FBT001 - its only argument
+        """Stop or go on reading; has no effect on a drain."""
+        self._paused = paused
+        for stream in self._streams:
+            if paused and self._drained is None:
+                self._loop.remove(stream.fd)
+            else:
+                self._resume(stream)
+
+    def drain(self, drained: "Callable[[], object]") -> None:
+        """Read until all streams have ended, or 100 ms brought nothing, or 1 s; then call back."""
+        self._drained = drained
+        self._last_read_ns = monotonic_ns()
+        self._drain_until = self._last_read_ns + _LIMIT_MS * 1_000_000
+        for stream in self._streams:
+            self._resume(stream)
+        self._check_drained()
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for stream in self._streams:
+            self._close(stream)
+
+    def detach(self) -> None:
+        """Close, and let a drain that waits go on."""
+        self.close()
+        if self._drained:
+            self._loop.call_later(0, self._drained)
+            self._drained = None
+
+    def _resume(self, stream: Stream) -> None:
+        if stream.fd >= 0:
+            self._loop.add_reader(stream.fd, lambda: self._read(stream))
+
+    def _close(self, stream: Stream) -> None:
+        if stream.fd >= 0:
+            self._loop.remove(stream.fd)
+            _syscalls.close(stream.fd)
+            stream.fd = -1
+
+    def _read(self, stream: Stream) -> bool:
+        """Read once; return whether there may be more."""
+        try:
+            data = _syscalls.read(stream.fd, READ_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EIO or not stream.terminal:
+                raise
+            # EIO: nobody has the terminal open. A new process may open it, and a hang-up would be
+            # reported all the time, so look again every 100 ms; in a drain it is the end.
+            if self._drained is None:
+                self._loop.remove(stream.fd)
+                self._loop.call_later(_HANGUP_MS, lambda: self._look_again(stream))
+                return False
+            data = b""
+        now = time_ns()
+        if not data:
+            self._close(stream)
+            if self._drained:
+                self._check_drained()
+            return False
+        if self._drained:
+            self._last_read_ns = monotonic_ns()
+        if self._holding:
+            self._hold(stream, now, data)
+        else:
+            self._deliver(stream, now, data)
+        return True
+
+    def _look_again(self, stream: Stream) -> None:
+        if not self._paused or self._drained:
+            self._resume(stream)
+
+    def _hold(self, stream: Stream, now: int, data: bytes) -> None:
+        stream.held.append((now, data))
+        stream.held_bytes += len(data)
+        if stream.held_bytes <= _MAX_HELD:
+            return
+        if stream.name == b"stderr":
+            # The runtime must be able to say on and end; its last words count.
+            stream.held_bytes -= len(stream.held.pop(0)[1])
+        else:
+            self._loop.remove(stream.fd)
+
+    def _check_drained(self) -> None:
+        drained, now = self._drained, monotonic_ns()
+        if drained is None:
+            return
+        quiet_until = self._last_read_ns + _QUIET_MS * 1_000_000
+        until = min(quiet_until, self._drain_until)
+        if until <= now or all(stream.fd < 0 for stream in self._streams):
+            self._drained = None
+            drained()
+        else:
+            self._loop.call_later((until - now) / 1_000_000, self._check_drained)

@@ -1,0 +1,136 @@
+"""Receive the container's terminal from the runtime, and size it.
+
+The console socket lies in a fresh directory that only we can enter, takes one connection and one
+descriptor, and is removed on every way out.
+"""
+
+import errno
+import os
+
+from .. import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..loop import Loop
+    from .diagnostics import Diagnostics
+
+_NAME = b"console"
+_GONE = {errno.ENOENT, errno.ENOTDIR}
+
+
+class Terminal:
+    """The console socket first, the master of the terminal afterwards."""
+
+    __slots__ = (
+        *("_connection_fd", "_diagnostics", "_directory", "_listener_fd", "_loop", "_on_master"),
+        *("_size", "master_fd"),
+    )
+
+    def __init__(
+        self, loop: "Loop", diagnostics: "Diagnostics", on_master: "Callable[[bool], object]"
+    ) -> None:
+        """*on_master* is told once whether a terminal came (True) or something else did (False)."""
+        self._loop = loop
+        self._diagnostics = diagnostics
+        self._on_master = on_master
+        self._directory = b""
+        self._listener_fd = self._connection_fd = -1
+        self._size: tuple[int, int] | None = None
+        self.master_fd = -1
+
+    def listen(self, directories: "list[bytes]") -> bytes:
+        """Make the socket below the first directory that can hold it; return its path.
+
+        Raises OSError, of the last directory tried.
+        """
+        failure = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        for parent in directories:
+            directory = parent + b"/.conmon-" + os.urandom(4).hex().encode()
+            path = directory + b"/" + _NAME
+            if len(path) > _syscalls.SUN_PATH_MAX or not parent.startswith(b"/"):
+                continue
+            try:
+                _syscalls.mkdir(directory, 0o700)
+            except OSError as error:
+                failure = error
+                continue
+            self._directory = directory
+            fd = _syscalls.socket(
+                _syscalls.AF_UNIX, _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
+            )
+            self._listener_fd = fd
+            _syscalls.bind(fd, path)
+            _syscalls.listen(fd, 1)
+            self._loop.add_reader(fd, self._accept)
+            return path
+        raise failure
+
+    def collect(self) -> None:
+        """Take what the runtime, which has ended, may have left in the socket."""
+        if self._listener_fd >= 0:
+            self._accept()
+        if self._connection_fd >= 0:
+            self._receive()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Size the terminal, or the one that will come."""
+        self._size = (rows, columns)
+        if self.master_fd >= 0:
+            try:
+                _syscalls.set_winsize(self.master_fd, rows, columns)
+            except OSError as error:
+                self._diagnostics.warn("Failed to set process pty terminal size", error)
+
+    def close(self) -> None:
+        """Remove the socket; the master stays with who adopted it."""
+        for fd in (self._listener_fd, self._connection_fd):
+            if fd >= 0:
+                self._loop.remove(fd)
+                _syscalls.close(fd)
+        self._listener_fd = self._connection_fd = -1
+        if self._directory:
+            directory, self._directory = self._directory, b""
+            try:
+                _syscalls.unlink(directory + b"/" + _NAME)
+                _syscalls.rmdir(directory)
+            except OSError as error:
+                if error.errno not in _GONE:  # someone else removed it
+                    self._diagnostics.warn("Failed to remove console socket", error)
+
+    detach = close
+
+    def _accept(self) -> None:
+        try:
+            fd = _syscalls.accept4(self._listener_fd, _syscalls.SOCK_NONBLOCK)
+        except BlockingIOError:
+            return
+        if _syscalls.peer_uid(fd) not in {0, os.geteuid()}:
+            self._diagnostics.warn("a stranger connected to the console socket")
+            _syscalls.close(fd)
+            return
+        self._loop.remove(self._listener_fd)
+        _syscalls.close(self._listener_fd)
+        self._listener_fd, self._connection_fd = -1, fd
+        self._loop.add_reader(fd, self._receive)
+
+    def _receive(self) -> None:
+        try:
+            _, fds, _ = _syscalls.recv_fds(self._connection_fd, 4096, 1)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            fds = []
+        self.close()
+        if fds:
+            try:
+                _syscalls.set_oflag(fds[0], _syscalls.get_oflag(fds[0]) | _syscalls.ONLCR)
+            except OSError as error:  # ENOTTY: no terminal at all
+                self._diagnostics.warn("Failed to get console terminal settings", error)
+                _syscalls.close(fds.pop())
+        if fds:
+            self.master_fd = fds[0]
+            if self._size:
+                self.resize(*self._size)
+        self._on_master(bool(fds))

@@ -1,0 +1,1 @@
+"""Tests of lowconmon.syscalls with real objects; they need pytest alone, and run anywhere."""

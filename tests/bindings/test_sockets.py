@@ -1,0 +1,456 @@
+"""unix(7): addresses, descriptors that travel, many messages at once."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import os
+import resource
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lowconmon import syscalls
+from lowconmon.syscalls import AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM
+from tests.support import is_cloexec, open_fds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KINDS = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET]
+
+
+@pytest.fixture
+def pair(own: Callable[[Any], Any]) -> Callable[[int], tuple[int, int]]:
+    """Give a function that makes two connected sockets."""
+    return lambda kind: own(syscalls.socketpair(AF_UNIX, kind))
+
+
+def fill(fd: int, data: bytes = b"x" * 1024) -> int:
+    """Send until the peer's buffer is full; return how many bytes went."""
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += syscalls.send(fd, data, MSG_DONTWAIT)
+    return sent
+
+
+def drain(fd: int) -> bytes:
+    """Return all that waits in a socket."""
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            data += syscalls.recv_fds(fd, 65536, 0, MSG_DONTWAIT)[0]
+    return data
+
+
+# Making and naming
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sockets_are_close_on_exec_and_of_the_kind(own: Callable[[Any], Any], kind: int) -> None:
+    for fd in (own(syscalls.socket(AF_UNIX, kind)), *own(syscalls.socketpair(AF_UNIX, kind))):
+        assert is_cloexec(fd)
+        assert os.get_blocking(fd)
+        with socket.socket(fileno=os.dup(fd)) as twin:
+            assert (twin.family, twin.type) == (socket.AF_UNIX, kind)
+
+
+def test_sockets_can_be_made_non_blocking(own: Callable[[Any], Any]) -> None:
+    one = own(syscalls.socket(AF_UNIX, SOCK_STREAM | syscalls.SOCK_NONBLOCK))
+    two = own(syscalls.socketpair(AF_UNIX, SOCK_STREAM | syscalls.SOCK_NONBLOCK))
+    assert not any(map(os.get_blocking, (one, *two)))
+
+
+def test_socket_and_socketpair_raise_the_errno_of_the_call() -> None:
+    for call in (syscalls.socket, syscalls.socketpair):
+        with pytest.raises(OSError, match=".") as caught:
+            call(10_000, SOCK_STREAM)
+        assert caught.value.errno in (errno.EAFNOSUPPORT, errno.EINVAL)
+
+
+def listener(own: Callable[[Any], Any], path: bytes, kind: int = SOCK_STREAM) -> int:
+    fd: int = own(syscalls.socket(AF_UNIX, kind))
+    syscalls.bind(fd, path)
+    syscalls.listen(fd, 8)
+    return fd
+
+
+@pytest.mark.parametrize("flags", [0, syscalls.SOCK_NONBLOCK])
+def test_a_connection_is_accepted_close_on_exec(
+    own: Callable[[Any], Any], handle: Callable[[int], Any], short_tmp: Path, flags: int
+) -> None:
+    path = os.fsencode(short_tmp / "socket")
+    server, client = listener(own, path, SOCK_SEQPACKET), own(
+        syscalls.socket(AF_UNIX, SOCK_SEQPACKET)
+    )
+    syscalls.connect(handle(client), path)
+    accepted = own(syscalls.accept4(handle(server), flags))
+    assert is_cloexec(accepted)
+    assert os.get_blocking(accepted) is not bool(flags)
+    assert syscalls.peer_uid(handle(accepted)) == os.getuid()
+    assert syscalls.send(client, b"hello") == 5
+    assert syscalls.recv_fds(accepted, 10, 0)[0] == b"hello"
+
+
+def test_an_abstract_address_has_no_file(own: Callable[[Any], Any]) -> None:
+    path = b"\0lowconmon-test-%d" % os.getpid()
+    server, client = listener(own, path), own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    with socket.socket(fileno=os.dup(server)) as twin:
+        assert twin.getsockname() == path
+    syscalls.connect(client, path)
+    own(syscalls.accept4(server))
+
+
+def test_a_path_may_be_as_long_as_the_kernel_takes(
+    own: Callable[[Any], Any], short_tmp: Path
+) -> None:
+    longest = os.fsencode(short_tmp) + b"/"
+    longest += b"x" * (syscalls.SUN_PATH_MAX - len(longest))
+    assert len(longest) == syscalls.SUN_PATH_MAX == 107
+    server, client = listener(own, longest), own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    assert os.path.exists(longest)
+    syscalls.connect(client, longest)
+    own(syscalls.accept4(server))
+    fd = own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    for call in (syscalls.bind, syscalls.connect):
+        with pytest.raises(OSError, match=".") as caught:
+            call(fd, longest + b"x")
+        assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_naming_raises_the_errno_of_the_call(own: Callable[[Any], Any], short_tmp: Path) -> None:
+    path = os.fsencode(short_tmp / "socket")
+    fd = own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    with pytest.raises(FileNotFoundError):
+        syscalls.connect(fd, path)
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.listen(fd, 1)
+    assert caught.value.errno == errno.EINVAL
+    syscalls.bind(fd, path)
+    with pytest.raises(ConnectionRefusedError):
+        syscalls.connect(own(syscalls.socket(AF_UNIX, SOCK_STREAM)), path)
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.bind(own(syscalls.socket(AF_UNIX, SOCK_STREAM)), path)
+    assert caught.value.errno == errno.EADDRINUSE
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.accept4(fd)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_accept4_without_a_connection_would_block(
+    own: Callable[[Any], Any], short_tmp: Path
+) -> None:
+    server = own(syscalls.socket(AF_UNIX, SOCK_STREAM | syscalls.SOCK_NONBLOCK))
+    syscalls.bind(server, os.fsencode(short_tmp / "socket"))
+    syscalls.listen(server, 1)
+    with pytest.raises(BlockingIOError):
+        syscalls.accept4(server)
+
+
+def test_peer_uid_refuses_what_is_no_socket(own: Callable[[Any], Any]) -> None:
+    reader, _ = own(os.pipe())
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.peer_uid(reader)
+    assert caught.value.errno == errno.ENOTSOCK
+
+
+# Sending
+
+
+def test_shutdown_ends_both_directions_and_keeps_what_was_sent(
+    pair: Callable[[int], tuple[int, int]], handle: Callable[[int], Any], own: Callable[[Any], Any]
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    syscalls.send(a, b"last words")
+    syscalls.shutdown(handle(a))
+    assert syscalls.recv_fds(b, 100, 0)[0] == b"last words"
+    assert syscalls.recv_fds(b, 100, 0)[0] == syscalls.recv_fds(a, 100, 0)[0] == b""
+    with pytest.raises(BrokenPipeError):
+        syscalls.send(b, b"x")
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.shutdown(own(syscalls.socket(AF_UNIX, SOCK_STREAM)))
+    assert caught.value.errno == errno.ENOTCONN
+
+
+@pytest.mark.parametrize("data", [b"bytes", bytearray(b"array"), memoryview(b"a view")[2:], b""])
+def test_send_takes_any_buffer(pair: Callable[[int], tuple[int, int]], data: bytes) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    assert syscalls.send(a, data) == len(data)
+    assert syscalls.recv_fds(b, 100, 0)[0] == bytes(data)
+
+
+def test_send_and_send_fds_to_nobody_raise_and_send_no_sigpipe(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    import signal
+
+    a, b = pair(SOCK_STREAM)
+    with socket.socket(fileno=os.dup(b)) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+    old = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # it would end us
+    try:
+        for call in (
+            lambda: syscalls.send(a, b"x"),
+            lambda: syscalls.send_fds(a, b"x", [0]),
+            lambda: syscalls.sendmmsg(a, [[b"x"]]),
+        ):
+            with pytest.raises(BrokenPipeError):
+                call()
+    finally:
+        signal.signal(signal.SIGPIPE, old)
+
+
+def test_send_to_a_full_peer_is_short_and_then_would_block(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    a, b = pair(SOCK_STREAM)
+    data = bytes(range(256)) * 8192
+    sent = syscalls.send(a, data, MSG_DONTWAIT)
+    assert 0 < sent < len(data)
+    fill(a)
+    for call in (
+        lambda: syscalls.send(a, b"x", MSG_DONTWAIT),
+        lambda: syscalls.send_fds(a, b"x", [a], MSG_DONTWAIT),
+        lambda: syscalls.sendmmsg(a, [[b"x"]], MSG_DONTWAIT),
+    ):
+        with pytest.raises(BlockingIOError):
+            call()
+    assert drain(b).startswith(data[:sent])
+
+
+# Descriptors that travel
+
+
+def test_a_descriptor_arrives_close_on_exec_and_stays_ours(
+    pair: Callable[[int], tuple[int, int]],
+    own: Callable[[Any], Any],
+    handle: Callable[[int], Any],
+) -> None:
+    a, b = pair(SOCK_STREAM)
+    reader, writer = own(os.pipe())
+    assert syscalls.send_fds(handle(a), b"name", [writer, reader]) == 4
+    data, fds, flags = syscalls.recv_fds(handle(b), 100, 10)
+    own(fds)
+    assert data == b"name"
+    assert not flags & (syscalls.MSG_CTRUNC | syscalls.MSG_TRUNC)
+    assert len(fds) == 2
+    assert all(map(is_cloexec, fds))
+    os.write(fds[0], b"through the copy")
+    assert os.read(fds[1], 100) == b"through the copy"
+    assert os.fstat(writer).st_ino == os.fstat(fds[0]).st_ino
+
+
+def test_no_descriptors_is_a_plain_message(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    assert syscalls.send_fds(a, b"alone", []) == 5
+    assert syscalls.recv_fds(b, 100, 5)[:2] == (b"alone", [])
+
+
+@pytest.mark.parametrize(("sent", "room"), [(1, 0), (3, 1), (3, 2), (3, 3), (253, 1), (253, 253)])
+def test_descriptors_beyond_the_room_are_closed(
+    pair: Callable[[int], tuple[int, int]], own: Callable[[Any], Any], sent: int, room: int
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    before = open_fds()
+    syscalls.send_fds(a, b"x", [0] * sent)
+    data, fds, _ = syscalls.recv_fds(b, 10, room)
+    own(fds)
+    assert data == b"x"
+    assert len(fds) == min(sent, room)
+    assert set(open_fds()) - set(before) == set(fds)
+
+
+def test_a_full_descriptor_table_is_told_as_ctrunc(
+    pair: Callable[[int], tuple[int, int]], own: Callable[[Any], Any]
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    syscalls.send_fds(a, b"x", [0, 0, 0])
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 1, old[1]))
+    try:
+        data, fds, flags = syscalls.recv_fds(b, 10, 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    own(fds)
+    assert data == b"x"
+    assert flags & syscalls.MSG_CTRUNC
+    assert fds == [lowest_free]
+
+
+def test_a_message_that_was_cut_is_told_as_trunc(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    syscalls.send(a, b"longer than that")
+    data, _, flags = syscalls.recv_fds(b, 6, 0)
+    assert data == b"longer"
+    assert flags & syscalls.MSG_TRUNC
+
+
+def test_the_end_of_a_stream_is_no_data(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, b = pair(SOCK_STREAM)
+    with socket.socket(fileno=os.dup(a)) as twin:
+        twin.shutdown(socket.SHUT_WR)
+    assert syscalls.recv_fds(b, 10, 1)[:2] == (b"", [])
+    with pytest.raises(BlockingIOError):
+        syscalls.recv_fds(a, 10, 1, MSG_DONTWAIT)
+
+
+def test_descriptors_of_pythons_own_send_arrive(own: Callable[[Any], Any]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        rights = array.array("i", [0, 0])
+        ours.sendmsg([b"ab", b"cd"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        data, fds, _ = syscalls.recv_fds(theirs, 10, 4)
+        own(fds)
+        assert (data, len(fds)) == (b"abcd", 2)
+
+
+def test_send_fds_raises_the_errno_of_the_call(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, _ = pair(SOCK_STREAM)
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.send_fds(a, b"x", [-1])
+    assert caught.value.errno == errno.EBADF
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.send_fds(a, b"x", [0] * 254)
+    assert caught.value.errno == errno.EINVAL
+
+
+# Many messages
+
+
+def test_sendmmsg_joins_the_parts_of_each_message(
+    pair: Callable[[int], tuple[int, int]], handle: Callable[[int], Any]
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    parts: Any = [[b"\x02", bytearray(b"one")], [memoryview(b"two")], [b"", b"three", b"!"]]
+    assert syscalls.sendmmsg(handle(a), parts) == 3
+    received = [syscalls.recv_fds(b, 100, 0)[0] for _ in parts]
+    assert received == [b"\x02one", b"two", b"three!"]
+    assert syscalls.sendmmsg(a, []) == 0
+
+
+def test_sendmmsg_stops_where_the_peer_is_full_and_can_go_on(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    with socket.socket(fileno=os.dup(a)) as twin:
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    messages = [[b"\x02", b"%04d" % number + bytes(8188)] for number in range(40)]
+    sent = syscalls.sendmmsg(a, messages, MSG_DONTWAIT)
+    assert 0 < sent < len(messages)
+    with pytest.raises(BlockingIOError):
+        syscalls.sendmmsg(a, messages[sent:], MSG_DONTWAIT)
+    received = []
+    while len(received) < len(messages):
+        received.append(syscalls.recv_fds(b, 10_000, 0, MSG_DONTWAIT)[0])
+        if sent < len(messages):
+            with contextlib.suppress(BlockingIOError):
+                sent += syscalls.sendmmsg(a, messages[sent:], MSG_DONTWAIT)
+    assert received == [b"".join(message) for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("messages", "parts", "expected"),
+    [
+        (63, 1, 63),
+        (64, 1, 64),
+        (65, 1, 64),
+        (100, 1, 64),
+        (64, 2, 64),
+        (100, 2, 64),
+        (64, 3, 42),
+        (2, 64, 2),
+        (3, 64, 2),
+        (1, 128, 1),
+        (2, 128, 1),
+        (2, 127, 1),
+    ],
+)
+def test_at_most_64_messages_or_128_parts_go_at_once(
+    pair: Callable[[int], tuple[int, int]], messages: int, parts: int, expected: int
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    batch = [[bytes([number])] * parts for number in range(messages)]
+    assert syscalls.sendmmsg(a, batch, MSG_DONTWAIT) == expected
+    for number in range(expected):
+        assert syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)[0] == bytes([number]) * parts
+    with pytest.raises(BlockingIOError):
+        syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)
+
+
+def test_a_message_of_more_than_128_parts_is_refused(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    a, _ = pair(SOCK_SEQPACKET)
+    with pytest.raises(OSError, match=".") as caught:
+        syscalls.sendmmsg(a, [[b"x"] * 129])
+    assert caught.value.errno == errno.EMSGSIZE
+    assert syscalls.sendmmsg(a, [[b"x"], [b"x"] * 129]) == 1
+
+
+# Signals
+
+
+@pytest.fixture
+def full(pair: Callable[[int], tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    a, b = pair(SOCK_STREAM)
+    fill(a)
+    return a, b
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda fd: syscalls.send(fd, b"end"), 3),
+        (lambda fd: syscalls.send_fds(fd, b"end", [0]), 3),
+        (lambda fd: syscalls.sendmmsg(fd, [[b"end"]]), 1),
+    ],
+)
+def test_sending_goes_on_after_signals(
+    full: tuple[int, int],
+    interrupted: Callable[..., Any],
+    call: Callable[[int], int],
+    expected: int,
+) -> None:
+    with interrupted(lambda: drain(full[1])):
+        assert call(full[0]) == expected
+    assert drain(full[1]).endswith(b"end")
+
+
+def test_receiving_goes_on_after_signals_and_loses_no_descriptor(
+    pair: Callable[[int], tuple[int, int]],
+    own: Callable[[Any], Any],
+    interrupted: Callable[..., Any],
+) -> None:
+    a, b = pair(SOCK_STREAM)
+    with interrupted(lambda: syscalls.send_fds(a, b"late", [0, 0])):
+        data, fds, _ = syscalls.recv_fds(b, 10, 2)
+    own(fds)
+    assert (data, len(fds)) == (b"late", 2)
+
+
+def test_accepting_goes_on_after_signals(
+    own: Callable[[Any], Any], interrupted: Callable[..., Any], short_tmp: Path
+) -> None:
+    path = os.fsencode(short_tmp / "socket")
+    server, client = listener(own, path), own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    with interrupted(lambda: syscalls.connect(client, path)):
+        own(syscalls.accept4(server))
+
+
+def test_connecting_goes_on_after_signals(
+    own: Callable[[Any], Any], interrupted: Callable[..., Any], short_tmp: Path
+) -> None:
+    path = os.fsencode(short_tmp / "socket")
+    server = own(syscalls.socket(AF_UNIX, SOCK_STREAM))
+    syscalls.bind(server, path)
+    syscalls.listen(server, 0)  # one may wait, the next one blocks
+    syscalls.connect(own(syscalls.socket(AF_UNIX, SOCK_STREAM)), path)
+    with interrupted(lambda: own(syscalls.accept4(server))):
+        syscalls.connect(own(syscalls.socket(AF_UNIX, SOCK_STREAM)), path)
+    own(syscalls.accept4(server))
