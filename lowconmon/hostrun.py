@@ -1,8 +1,8 @@
 """Run the process of an OCI bundle on the host, by the command line of an OCI runtime.
 
-Laws: nothing is isolated (no namespace, root directory or cgroup); no Python process stays behind:
-what `create` made waits in C for the byte that `start` writes; a process is known by pid and start
-time, so a reused pid is never signalled; bad input raises ValueError or OSError: one line, status 1.
+Laws: nothing is isolated (no namespace, root directory, cgroup); no Python process stays: what
+`create` made waits in C for the byte that `start` writes; a process is known by pid and start time,
+so a reused pid is never signalled; bad input raises ValueError or OSError: one line, status 1.
 """
 
 import json
@@ -24,7 +24,6 @@ HELP = f"""usage: hostrun [--root DIR] [--log FILE] [--log-format text|json] COM
 {NOTICE}"""
 ENDING = (_syscalls.SIGHUP, _syscalls.SIGINT, _syscalls.SIGQUIT, _syscalls.SIGTERM)
 ALL = range(1, _syscalls.NSIG)
-DEATH_TIMEOUT_MS = 10_000
 
 
 def _text(error: Exception) -> str:
@@ -89,12 +88,6 @@ def _signal(home: str, signal: int, *, group: bool) -> int:
     return pidfd
 
 
-def _remove(home: str) -> None:
-    for name in os.listdir(home):
-        _syscalls.unlink(f"{home}/{name}")
-    _syscalls.rmdir(home)
-
-
 def _strings(key: str, values: object) -> list[bytes]:
     if not isinstance(values, list) or any(type(v) is not str or "\0" in v for v in values):
         raise ValueError(f"process.{key}: not strings, or one with a NUL")
@@ -103,13 +96,11 @@ def _strings(key: str, values: object) -> list[bytes]:
 
 def _program(name: bytes, env: list[bytes]) -> bytes:
     """Return the absolute path of a program, found as Go's exec.LookPath does."""
-    paths = [name]
-    if b"/" not in name:
-        search = b"".join([entry[5:] for entry in env if entry.startswith(b"PATH=")][-1:])
-        paths = [os.path.join(part, name) for part in search.split(b":") if part]
-    for path in paths:
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return os.path.abspath(path)
+    search = [entry[5:] for entry in env if entry.startswith(b"PATH=")][-1:]
+    for part in [b"."] if b"/" in name else b"".join(search).split(b":"):
+        path = os.path.abspath(os.path.join(part, name))
+        if part and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
     why = "permission denied" if os.path.exists(name) else "no such file or directory"
     why = why if b"/" in name else "executable file not found in $PATH"
     raise ValueError(f'exec: "{os.fsdecode(name)}": {why}')
@@ -123,26 +114,21 @@ def _terminal(process: "dict[str, Any]", console: str | None) -> int:
         return -1
     master, slave = _syscalls.openpty()
     connection = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_STREAM)
+    size = process.get("consoleSize") or {"height": 0, "width": 0}
     try:
-        size = process.get("consoleSize") or {"height": 0, "width": 0}
         _syscalls.set_winsize(master, size["height"], size["width"])
         os.chdir(os.path.dirname(console))  # so that only the name must fit into an address
         _syscalls.connect(connection, os.fsencode(os.path.basename(console)))
         _syscalls.send_fds(connection, os.ttyname(slave).encode(), [master])
-    except (LookupError, OverflowError, TypeError):
-        raise ValueError("process.consoleSize: not a height and a width") from None
-    except OSError as error:
-        raise ValueError(f"console socket {console}: {_text(error)}") from None
+    except (OSError, LookupError, OverflowError, TypeError) as error:
+        raise ValueError(f"terminal of size {size} for {console}: {_text(error)}") from None
     _syscalls.close(connection)  # a created process would hold it, and the master, until its start
     _syscalls.close(master)
     return slave
 
 
 def _launch(process: object, options: dict[str, str], home: str = "") -> int:
-    """Check a process, hand its terminal over, spawn it, write its pid file; return its pid.
-
-    With *home* it waits for the start of that container, else it runs already.
-    """
+    """Check and spawn a process (with *home*: to wait for its start) and return its pid."""
     if not isinstance(process, dict) or not process.get("args"):
         raise ValueError("process.args: missing or empty")
     argv, env = _strings("args", process["args"]), _strings("env", process.get("env", []))
@@ -158,8 +144,8 @@ def _launch(process: object, options: dict[str, str], home: str = "") -> int:
     os.set_blocking(error_fd, True)
     try:
         if home:
-            state = {"ociVersion": "1.0.2", "id": options["ID"], "bundle": options["--bundle"]}
-            state |= {"pid": pid, "start_time": _start_time(pid)}
+            state: dict[str, object] = {"ociVersion": "1.0.2", "id": options["ID"], "pid": pid}
+            state |= {"start_time": _start_time(pid), "bundle": options["--bundle"]}
             _publish(f"{home}/state.json", json.dumps(state))
         elif failure := _syscalls.read(error_fd, 4):
             text = os.strerror(int.from_bytes(failure, sys.byteorder)).lower()
@@ -177,15 +163,14 @@ def _create(home: str, options: dict[str, str]) -> None:
     options.setdefault("--bundle", os.path.abspath("."))
     process = _load(f"{options['--bundle']}/config.json").get("process")
     os.makedirs(os.path.dirname(home), 0o700, exist_ok=True)
-    try:
-        _syscalls.mkdir(home, 0o700)
-    except FileExistsError:
-        raise ValueError(f'container "{options["ID"]}" already exists') from None
+    if os.path.lexists(home):
+        raise ValueError(f'container "{options["ID"]}" already exists')
+    _syscalls.mkdir(home, 0o700)
     try:
         _syscalls.mkfifo(f"{home}/exec.fifo", 0o600)
         _launch(process, options, home)
     except (OSError, ValueError):
-        _remove(home)
+        _delete(home, {"--force": ""})
         raise
     if os.isatty(2):  # only there: monitors log a runtime's stderr as the container's
         _syscalls.write(2, NOTICE.encode())
@@ -204,13 +189,11 @@ def _state(home: str, _options: dict[str, str]) -> None:
 
 
 def _kill(home: str, options: dict[str, str]) -> None:
-    number, name = int(_syscalls.SIGTERM), options.get("SIGNAL", "")
-    if name.isdecimal():
-        number = int(name)
-    elif name:
-        from signal import Signals  # brings enum
+    from signal import Signals  # brings enum: for this command alone
 
-        number = Signals.__members__.get("SIG" + name.upper().removeprefix("SIG"), _syscalls.NSIG)
+    name = options.get("SIGNAL", "TERM")
+    number = Signals.__members__.get("SIG" + name.upper().removeprefix("SIG"), _syscalls.NSIG)
+    number = int(name) if name.isdecimal() else number
     if number >= _syscalls.NSIG:
         raise ValueError(f'unknown signal "{name}"')
     _signal(home, number, group="--all" in options)
@@ -218,7 +201,7 @@ def _kill(home: str, options: dict[str, str]) -> None:
 
 def _delete(home: str, options: dict[str, str]) -> None:
     force = "--force" in options
-    # Without a state it was never made, or its `create` was killed half-way.
+    # Without a state file it was never made, or its `create` was killed half-way.
     known = os.path.lexists(f"{home}/state.json") or not force
     status = _find(home)["status"] if known else "stopped"
     if status == "running" and not force:
@@ -230,12 +213,14 @@ def _delete(home: str, options: dict[str, str]) -> None:
                 _syscalls.epoll_create1(),
             )
             _syscalls.epoll_ctl(epoll_fd, _syscalls.EPOLL_CTL_ADD, pidfd, _syscalls.EPOLLIN)
-            if not _syscalls.epoll_wait(epoll_fd, DEATH_TIMEOUT_MS):
+            if not _syscalls.epoll_wait(epoll_fd, 10_000):
                 raise ValueError("the container does not die")
     except ProcessLookupError:
         pass  # it died meanwhile
+    for name in os.listdir(home) if os.path.lexists(home) else ():
+        _syscalls.unlink(f"{home}/{name}")
     if os.path.lexists(home):
-        _remove(home)
+        _syscalls.rmdir(home)
 
 
 def _exec(home: str, options: dict[str, str]) -> int:

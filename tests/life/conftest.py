@@ -1,0 +1,24 @@
+"""The `life` fixture: one monitored life in a short directory, ended whatever happens."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.life import Life
+
+
+@pytest.fixture
+def life() -> Iterator[Life]:
+    """Yield a life whose directory path is short enough for sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="life-", dir="/tmp"))  # noqa: S108
+    one = Life(directory)
+    try:
+        yield one
+    finally:
+        one.end()
+        shutil.rmtree(directory, ignore_errors=True)
