@@ -19,18 +19,11 @@ if TYPE_CHECKING:
 NOTICE = "hostrun isolates nothing: what it runs is a process of the host and of your user\n"
 HELP = f"""usage: hostrun [--root DIR] [--log FILE] [--log-format text|json] COMMAND
   create [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
-  exec --process FILE [--detach] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
+  exec [--process FILE] [--detach] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
   start ID | state ID | kill [--all] ID [SIGNAL] | delete [--force] ID
 {NOTICE}"""
 ENDING = (_syscalls.SIGHUP, _syscalls.SIGINT, _syscalls.SIGQUIT, _syscalls.SIGTERM)
 ALL = range(1, _syscalls.NSIG)
-
-
-def _text(error: Exception) -> str:
-    """Return an error's text in lower case, as Go's runtimes print it and managers look for it."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    return f"{os.fsdecode(error.filename)}: " * bool(error.filename) + error.strerror.lower()
 
 
 def _load(path: str) -> "dict[str, Any]":
@@ -67,10 +60,10 @@ def _start_time(pid: int) -> int:
 def _find(home: str) -> "dict[str, Any]":
     """Return the OCI state of a container; what ended, or has another's pid now, has pid 0."""
     if not os.path.lexists(f"{home}/state.json"):
-        raise ValueError(f'container "{os.path.basename(home)}" does not exist')
+        raise FileNotFoundError(f'container "{os.path.basename(home)}" does not exist')
     state = _load(f"{home}/state.json")
     state["status"] = "created" if os.path.lexists(f"{home}/exec.fifo") else "running"
-    if _start_time(state.get("pid", 0)) != state.get("start_time", 0) or not state["start_time"]:
+    if not (began := state.get("start_time")) or _start_time(state.get("pid", 0)) != began:
         state.update(status="stopped", pid=0)
     return state
 
@@ -121,7 +114,7 @@ def _terminal(process: "dict[str, Any]", console: str | None) -> int:
         _syscalls.connect(connection, os.fsencode(os.path.basename(console)))
         _syscalls.send_fds(connection, os.ttyname(slave).encode(), [master])
     except (OSError, LookupError, OverflowError, TypeError) as error:
-        raise ValueError(f"terminal of size {size} for {console}: {_text(error)}") from None
+        raise ValueError(f"terminal of size {size} for {console}: {error}") from None
     _syscalls.close(connection)  # a created process would hold it, and the master, until its start
     _syscalls.close(master)
     return slave
@@ -133,7 +126,7 @@ def _launch(process: object, options: dict[str, str], home: str = "") -> int:
         raise ValueError("process.args: missing or empty")
     argv, env = _strings("args", process["args"]), _strings("env", process.get("env", []))
     (cwd,) = _strings("cwd", [process.get("cwd", "/")])
-    os.chdir(cwd)
+    os.chdir(os.fsdecode(cwd))
     program = _program(argv[0], env)
     slave = _terminal(process, options.get("--console-socket"))
     # Read and write: opening waits for no `start`, and the process, a writer too, meets no EOF.
@@ -162,10 +155,7 @@ def _launch(process: object, options: dict[str, str], home: str = "") -> int:
 def _create(home: str, options: dict[str, str]) -> None:
     options.setdefault("--bundle", os.path.abspath("."))
     process = _load(f"{options['--bundle']}/config.json").get("process")
-    os.makedirs(os.path.dirname(home), 0o700, exist_ok=True)
-    if os.path.lexists(home):
-        raise ValueError(f'container "{options["ID"]}" already exists')
-    _syscalls.mkdir(home, 0o700)
+    os.makedirs(home, 0o700)
     try:
         _syscalls.mkfifo(f"{home}/exec.fifo", 0o600)
         _launch(process, options, home)
@@ -191,32 +181,24 @@ def _state(home: str, _options: dict[str, str]) -> None:
 def _kill(home: str, options: dict[str, str]) -> None:
     from signal import Signals  # brings enum: for this command alone
 
-    name = options.get("SIGNAL", "TERM")
-    number = Signals.__members__.get("SIG" + name.upper().removeprefix("SIG"), _syscalls.NSIG)
-    number = int(name) if name.isdecimal() else number
-    if number >= _syscalls.NSIG:
+    name = options.get("SIGNAL", "TERM").upper().removeprefix("SIG")
+    kind = int(name) if name.isdecimal() else Signals.__members__.get(f"SIG{name}", _syscalls.NSIG)
+    if kind >= _syscalls.NSIG:
         raise ValueError(f'unknown signal "{name}"')
-    _signal(home, number, group="--all" in options)
+    _signal(home, kind, group="--all" in options)
 
 
 def _delete(home: str, options: dict[str, str]) -> None:
-    force = "--force" in options
-    # Without a state file it was never made, or its `create` was killed half-way.
-    known = os.path.lexists(f"{home}/state.json") or not force
-    status = _find(home)["status"] if known else "stopped"
-    if status == "running" and not force:
+    if "--force" not in options and _find(home)["status"] == "running":
         raise ValueError("a container that is running cannot be deleted")
     try:
-        if status != "stopped":
-            pidfd, epoll_fd = (
-                _signal(home, _syscalls.SIGKILL, group=True),
-                _syscalls.epoll_create1(),
-            )
-            _syscalls.epoll_ctl(epoll_fd, _syscalls.EPOLL_CTL_ADD, pidfd, _syscalls.EPOLLIN)
-            if not _syscalls.epoll_wait(epoll_fd, 10_000):
-                raise ValueError("the container does not die")
-    except ProcessLookupError:
-        pass  # it died meanwhile
+        pidfd = _signal(home, _syscalls.SIGKILL, group=True)
+        epoll_fd = _syscalls.epoll_create1()
+        _syscalls.epoll_ctl(epoll_fd, _syscalls.EPOLL_CTL_ADD, pidfd, _syscalls.EPOLLIN)
+        if not _syscalls.epoll_wait(epoll_fd, 10_000):
+            raise TimeoutError("the container does not die")
+    except (ProcessLookupError, FileNotFoundError, ValueError):
+        pass  # it has ended, or its `create` was killed half-way, or with --force it never was
     for name in os.listdir(home) if os.path.lexists(home) else ():
         _syscalls.unlink(f"{home}/{name}")
     if os.path.lexists(home):
@@ -226,17 +208,13 @@ def _delete(home: str, options: dict[str, str]) -> None:
 def _exec(home: str, options: dict[str, str]) -> int:
     if not _find(home)["pid"]:
         raise ValueError("a container that is stopped can run no process")
-    if "--process" not in options:
-        raise ValueError("exec needs --process")
-    pid = _launch(_load(options["--process"]), options)
-    if "--detach" in options:
-        return 0
+    pid = _launch(_load(options.get("--process", "process.json")), options)
     _syscalls.sigprocmask(_syscalls.SIG_UNBLOCK, ENDING)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 0 if "--detach" in options else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code
 
 
-# Options that take a value end in "=".
+PLAIN = ("--preserve-fds", "--log-format")  # of the options with a value ("="): those without path
 GLOBAL = ("--root=", "--log=", "--log-format=", "--systemd-cgroup", "--debug", "--help")
 SPAWN = ("--pid-file=", "--console-socket=", "--preserve-fds=", "--help")
 COMMANDS = {
@@ -255,8 +233,7 @@ def _parse(rest: list[str], known: tuple[str, ...], options: dict[str, str]) -> 
         name, equals, value = rest.pop(0).partition("=")
         if f"{name}=" in known and (equals or rest):
             value = value if equals else rest.pop(0)
-            plain = name in ("--preserve-fds", "--log-format")
-            options[name] = value if plain else os.path.abspath(value)
+            options[name] = value if name in PLAIN else os.path.abspath(value)
         elif name in known and not equals:
             options[name] = ""
         else:
@@ -279,7 +256,7 @@ def _run(rest: list[str], options: dict[str, str]) -> int:
         raise ValueError(f'invalid container ID format: "{name}"')
     if not preserve.isdecimal():
         raise ValueError(f'--preserve-fds: "{preserve}" is no number')
-    _syscalls.close_range(3 + int(preserve))
+    _syscalls.close_range(3 + min(int(preserve), 1 << 20))
     base = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{uid}") if uid else "/run"
     return function(os.path.join(options.get("--root", f"{base}/hostrun"), name), options) or 0
 
@@ -287,8 +264,7 @@ def _run(rest: list[str], options: dict[str, str]) -> int:
 def main(argv: list[str] | None = None) -> None:
     """Do what the command line (*argv*: without the program's name) says, and leave."""
     _syscalls.set_disposition(_syscalls.SIGINT, "default")  # no KeyboardInterrupt
-    # None of these shall part what `create` and `exec` make from its record and pid file.
-    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, ENDING)
+    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, ENDING)  # none parts a process from its pid file
     while _syscalls.open("/dev/null", os.O_RDWR) < 3:
         pass
     options: dict[str, str] = {}
@@ -296,7 +272,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv), options)
     except (OSError, ValueError) as error:
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _text(error))
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
         if "--log" in options:
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             line = json.dumps({"level": "error", "msg": text, "time": now})
@@ -305,7 +281,7 @@ def main(argv: list[str] | None = None) -> None:
                 fd = _syscalls.open(options["--log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 _syscalls.write(fd, line.encode() + b"\n")
             except OSError as failure:
-                text += f" (and {ascii(_text(failure))})"
+                text += f" (and {failure})"
         _syscalls.write(2, f"hostrun: {text}\n".encode())
     os._exit(status)
 

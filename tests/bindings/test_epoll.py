@@ -43,7 +43,9 @@ def test_several_events_of_one_batch_keep_their_own_data(
     for number in range(10):
         event_fd = own(os.eventfd(number % 2))
         wanted = syscalls.EPOLLIN | syscalls.EPOLLOUT
-        syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, event_fd, wanted, number << 32 | number)
+        syscalls.epoll_ctl(
+            epoll_fd, syscalls.EPOLL_CTL_ADD, event_fd, wanted, number << 32 | number
+        )
         events = wanted if number % 2 else syscalls.EPOLLOUT
         expected.append((events, number << 32 | number))
     assert sorted(syscalls.epoll_wait(epoll_fd, 10_000), key=lambda pair: pair[1]) == expected
@@ -85,9 +87,7 @@ def test_hang_up_and_half_close_are_told(epoll_fd: int) -> None:
         assert events == syscalls.EPOLLRDHUP | syscalls.EPOLLHUP
 
 
-def test_a_pipe_without_readers_is_an_error_event(
-    epoll_fd: int, own: Callable[[Any], Any]
-) -> None:
+def test_a_pipe_without_readers_is_an_error_event(epoll_fd: int, own: Callable[[Any], Any]) -> None:
     reader, writer = os.pipe()
     own(writer)
     os.close(reader)

@@ -164,10 +164,7 @@ def test_a_sealed_memfd_cannot_be_changed_any_more(own: Callable[[Any], Any]) ->
     assert syscalls.write(fd, b"what stays") == 10
     assert syscalls.fcntl(fd, syscalls.F_GET_SEALS) == 0
     seals = (
-        syscalls.F_SEAL_SEAL
-        | syscalls.F_SEAL_SHRINK
-        | syscalls.F_SEAL_GROW
-        | syscalls.F_SEAL_WRITE
+        syscalls.F_SEAL_SEAL | syscalls.F_SEAL_SHRINK | syscalls.F_SEAL_GROW | syscalls.F_SEAL_WRITE
     )
     syscalls.fcntl(fd, syscalls.F_ADD_SEALS, seals)
     assert syscalls.fcntl(fd, syscalls.F_GET_SEALS) == seals

@@ -106,7 +106,12 @@ def test_an_expected_failure_is_no_skip(pytest_says: Callable[[str], tuple[int, 
 
 
 def test_the_list_names_tests_and_reasons() -> None:
-    lines = ["# a | comment", "", "tests/a.py::test_one | no tool", "tests/b.py::test_two[*] | slow"]
+    lines = [
+        "# a | comment",
+        "",
+        "tests/a.py::test_one | no tool",
+        "tests/b.py::test_two[*] | slow",
+    ]
     assert allowed_to_skip("tests/a.py::test_one", "Skipped: no tool here", lines)
     assert not allowed_to_skip("tests/a.py::test_one", "Skipped: too lazy", lines)
     assert not allowed_to_skip("tests/a.py::test_one_more", "Skipped: no tool", lines)

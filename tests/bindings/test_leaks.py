@@ -105,7 +105,9 @@ def _epoll_create1(_: Things) -> Any:
 def _epoll_ctl(things: Things) -> Any:
     epoll_fd, fd = things.own(syscalls.epoll_create1(), os.eventfd(0))
     return both(
-        lambda: syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, fd, syscalls.EPOLLIN, 2**64 - 1),
+        lambda: syscalls.epoll_ctl(
+            epoll_fd, syscalls.EPOLL_CTL_ADD, fd, syscalls.EPOLLIN, 2**64 - 1
+        ),
         failing(syscalls.epoll_ctl, epoll_fd, syscalls.EPOLL_CTL_ADD, fd),
         lambda: syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_DEL, fd),
     )

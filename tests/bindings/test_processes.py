@@ -18,7 +18,9 @@ from tests.support import ROOT, is_cloexec, read_line, run_python, status_of, wa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-KERNEL = tuple(int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2])
+KERNEL = tuple(
+    int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2]
+)
 HAS_INFO = KERNEL >= (6, 15)
 
 
@@ -144,7 +146,9 @@ def test_a_kernel_without_pidfd_get_info_is_named_in_the_error(
             return -errno.ENOSYS
 
     monkeypatch.setattr(_syscalls, "_lib", Old)
-    with pytest.raises(OSError, match="PIDFD_GET_INFO is not available: it needs Linux 6.15") as got:
+    with pytest.raises(
+        OSError, match="PIDFD_GET_INFO is not available: it needs Linux 6.15"
+    ) as got:
         syscalls.pidfd_get_info(0)
     assert got.value.errno == errno.ENOSYS
 

@@ -85,8 +85,9 @@ def test_a_connection_is_accepted_close_on_exec(
     own: Callable[[Any], Any], handle: Callable[[int], Any], short_tmp: Path, flags: int
 ) -> None:
     path = os.fsencode(short_tmp / "socket")
-    server, client = listener(own, path, SOCK_SEQPACKET), own(
-        syscalls.socket(AF_UNIX, SOCK_SEQPACKET)
+    server, client = (
+        listener(own, path, SOCK_SEQPACKET),
+        own(syscalls.socket(AF_UNIX, SOCK_SEQPACKET)),
     )
     syscalls.connect(handle(client), path)
     accepted = own(syscalls.accept4(handle(server), flags))

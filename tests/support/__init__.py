@@ -106,7 +106,9 @@ def status_of(pid: int | str) -> dict[str, str]:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.split("\n"))}
+    return {
+        key: value.strip() for key, _, value in (line.partition(":") for line in text.split("\n"))
+    }
 
 
 def signals_in(mask: str) -> set[int]:

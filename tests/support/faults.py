@@ -63,9 +63,7 @@ class Fault:
         if self.only is not None and not self.only(*arguments, **named):
             return False
         self.calls += 1
-        return self.calls >= self.nth and (
-            self.times is None or self.calls < self.nth + self.times
-        )
+        return self.calls >= self.nth and (self.times is None or self.calls < self.nth + self.times)
 
 
 class Seam:

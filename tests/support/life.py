@@ -21,9 +21,8 @@ from typing import Any
 DEADLINE = 20.0  # seconds; generous, for slow machines
 
 STUB = """#!/bin/sh
-# A runtime that starts CONTAINER as a child of its own and leaves its pid. From there on only
-# builtins run here: a shell that waits for a command reaps the container with it.
-original="$*"
+# A runtime that starts CONTAINER as a child of its own and leaves its pid. As after a real create,
+# the container goes on when the runtime has ended: a shell would reap one that ends before.
 while [ $# -gt 0 ]; do
     case $1 in
         --pid-file) pid_file=$2; shift ;;
@@ -33,8 +32,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 {before}
-exec 9<&0
-( exec 9<&-; {container} ) <&9 &
+mkfifo "$pid_file.gate"
+exec 9<&0 8<> "$pid_file.gate"
+( exec 7< "$pid_file.gate" 8<&-; rm "$pid_file.gate"; read gone <&7; exec 7<&- <&9 9<&-; {container} ) &
 printf %s $! > "$pid_file"
 {after}
 exit {status}
