@@ -14,145 +14,119 @@ if TYPE_CHECKING:
     from .pure.options import Options
     from .rooms.diagnostics import Diagnostics
 
-_NULL = "/dev/null"
+_OUR_PIPES = (b"_OCI_SYNCPIPE", b"_OCI_STARTPIPE", b"_OCI_ATTACHPIPE")
 
 
 def _fill_standard_descriptors() -> None:
     """Put /dev/null where 0, 1 or 2 is closed, or the next file opened would become stdio."""
-    fd = os.open(_NULL, os.O_RDWR)
+    fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
-        fd = os.open(_NULL, os.O_RDWR)
+        fd = os.open("/dev/null", os.O_RDWR)
     os.close(fd)
 
 
 def _inherited_fds() -> list[int]:
-    """Return the open descriptors from 3 up; to be called before any is opened."""
-    with os.scandir("/proc/self/fd") as entries:
-        fds = [int(entry.name) for entry in entries]
+    """Return the manager's descriptors from 3 up; ours are all CLOEXEC."""
     inherited = []
-    for fd in fds:
-        if fd > 2:
-            try:
-                if os.get_inheritable(fd):  # the directory's own is CLOEXEC, and closed by now
-                    inherited.append(fd)
-            except OSError:  # the directory's own
-                continue
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                inherited.append(fd)
+        except OSError:  # EBADF: the list's own, closed by now
+            continue
     return inherited
 
 
-def _arguments() -> list[bytes]:
-    """Return our arguments as the bytes they were: no decoding is exact in every locale."""
-    count = len(sys.argv) - 1
-    with open("/proc/self/cmdline", "rb", buffering=0) as file:
-        words = file.readall().split(b"\0")[:-1]
-    return words[len(words) - count :]
-
-
-def _environment() -> list[bytes]:
-    """Return the environment block as we were given it: os.environ decodes, sorts out and adds."""
-    with open("/proc/self/environ", "rb", buffering=0) as file:
+def _words(path: str) -> list[bytes]:
+    """Return the NUL-ended words of a file of /proc: our arguments and environment as they came."""
+    with open(path, "rb", buffering=0) as file:
         return file.readall().split(b"\0")[:-1]
 
 
 def _leave(status: int, text: bytes = b"", fd: int = 2) -> "NoReturn":
     """Print *text* and end at once, past the interpreter's shutdown."""
-    if text:
-        try:
-            os.write(fd, text)
-        except OSError:
-            os._exit(status or 1)
+    try:
+        os.write(fd, text)
+    except OSError:
+        status = status or 1
     os._exit(status)
 
 
-def _pipe_from(environment: list[bytes], name: bytes, diagnostics: "Diagnostics") -> int:
-    """Return the manager's descriptor named in the environment, now CLOEXEC; -1 without one."""
+def _pipes(environment: list[bytes], diagnostics: "Diagnostics") -> list[int]:
+    """Return the manager's pipes, now CLOEXEC, -1 for one that is not given."""
     from .pure.runtime import find_variable
 
-    index, value = find_variable(environment, name)
-    if index < 0:
-        return -1
-    try:
-        fd = int(value) if value.isdigit() else -1
-        os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
-    except (OSError, OverflowError) as error:
-        text = (
-            f"unable to make {name.decode()} CLOEXEC"
-            if value.isdigit()
-            else f"unable to parse {name.decode()}"
-        )
-        diagnostics.error(text, error if isinstance(error, OSError) else None)
-        _leave(1)
-    return fd
+    fds = []
+    for name in _OUR_PIPES:
+        index, value = find_variable(environment, name)
+        fds.append(int(value) if value.isdigit() and len(value) < 10 else -1)
+        if index >= 0 and fds[-1] < 0:
+            diagnostics.error(f"unable to parse {name.decode()}")
+            _leave(1)
+        try:
+            if index >= 0:
+                os.set_inheritable(fds[-1], False)  # noqa: FBT003 - os's own argument
+        except OSError as error:
+            diagnostics.error(f"unable to make {name.decode()} CLOEXEC", error)
+            _leave(1)
+    return fds
 
 
 def _wait_for_start(fd: int) -> None:
-    """Read the start pipe once, for as long as it takes; SIGTERM and its like end us meanwhile."""
+    """Read the start pipe once, for as long as it takes; a signal to end ends us meanwhile."""
     from . import _syscalls
     from .loop import Loop
+    from .monitor import FORWARDED
 
     loop = Loop()
-    loop.add_signals((_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT), lambda _: _leave(1))
-    try:
-        loop.add_reader(fd, loop.stop)
-    except PermissionError:  # a regular file, which never blocks
-        pass
-    else:
-        loop.run()
+    loop.add_signals(FORWARDED, lambda _: _leave(1))
+    if fd >= 0:
+        try:
+            loop.add_reader(fd, loop.stop)
+            loop.run()
+        except PermissionError:  # a regular file, which never blocks
+            pass
+        _syscalls.read(fd, 8192)
+    loop.call_later(0, lambda: loop.call_later(0, loop.stop))  # a signal that came before counts
+    loop.run()
     loop.close()
-    _syscalls.read(fd, 8192)
 
 
-def _read_score() -> bytes | None:
-    """Ask not to be killed first when memory runs out; return the old score if that worked."""
-    from . import _syscalls
-
-    fd = _syscalls.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        old = _syscalls.read(fd, 16)
-        _syscalls.write(fd, b"-1000")
-    finally:
-        _syscalls.close(fd)
-    return old.strip()
+def _lower_oom_score() -> bytes:
+    """Ask to be killed last when memory runs out; return the old score. Raises OSError."""
+    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        old = file.read(16)
+        file.write(b"-1000")
+        return old.strip()
 
 
 def _not_supported(options: "Options") -> bytes:
     """Return the first option that is given and does nothing yet."""
-    given = (
-        (options.restore is not None, b"restore"),
-        (options.sdnotify_socket is not None, b"sdnotify-socket"),
-        (options.log_size_max > 0, b"log-size-max"),
-        (options.log_global_size_max > 0, b"log-global-size-max"),
-        (options.log_rotate, b"log-rotate"),
-    )
-    return next((name for is_given, name in given if is_given), b"")
+    given = {
+        b"restore": options.restore is not None,
+        b"sdnotify-socket": options.sdnotify_socket is not None,
+        b"log-size-max": options.log_size_max > 0,
+        b"log-global-size-max": options.log_global_size_max > 0,
+        b"log-rotate": options.log_rotate,
+    }
+    return next((name for name, is_given in given.items() if is_given), b"")
 
 
-def main() -> "NoReturn":
-    """Run the program conmon."""
-    _fill_standard_descriptors()
+def _check_executable(path: bytes) -> None:
+    """Raise OSError when *path* cannot be executed, as access(2) with X_OK does."""
+    os.stat(path)
+    if not os.access(path, os.X_OK):
+        raise PermissionError(13, os.strerror(13))
+
+
+def _options() -> "Options":
+    from . import __version__
+    from .pure import options as options_module
+
+    words = _words("/proc/self/cmdline")
     try:
-        from . import __version__, _syscalls
-    except ImportError as error:
-        _leave(1, b"conmon: " + str(error).encode() + b"\n")
-    from .monitor import SIGNALS, Monitor, Start
-    from .pure import log_drivers, options as options_module
-    from .rooms.diagnostics import LEVELS, Diagnostics
-    from .rooms.logs import LogFile
-    from .rooms.process import Launcher
-
-    inherited_fds = _inherited_fds()
-    environment = _environment()
-    launcher = Launcher(environment)
-    launcher.blocked = _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS)
-    if _syscalls.get_disposition(_syscalls.SIGCHLD) == "ignored":
-        launcher.ignored = (_syscalls.SIGCHLD,)  # it would reap our children behind our back
-        _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
-    _syscalls.set_name(b"conmon")
-    os.umask(0o022)
-
-    try:
-        options = options_module.parse(_arguments())
+        options = options_module.parse(words[len(words) - len(sys.argv) + 1 :])
     except options_module.OptionError as error:
         _leave(1, b"conmon: option parsing failed: " + error.text + b"\n")
     if options.help:
@@ -160,29 +134,44 @@ def main() -> "NoReturn":
     if options.version:
         version = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n"
         _leave(0, version.encode(), 1)
+    return options
 
-    diagnostics = Diagnostics()
-    log: LogFile | None = None
 
-    def open_log(path: bytes) -> None:
-        nonlocal log
-        if log:
-            log.close()
-        log = LogFile(diagnostics, path)
-
+def main() -> "NoReturn":
+    """Run the program conmon."""
+    _fill_standard_descriptors()
     try:
-        options_module.check(options, lambda path: _check_executable(path), os.getcwdb)
-        diagnostics.level = LEVELS[options.log_level]
+        from . import _syscalls
+    except ImportError as error:
+        _leave(1, b"conmon: " + str(error).encode() + b"\n")
+    from .monitor import SIGNALS, Monitor
+    from .pure import log_drivers, options as options_module
+    from .rooms.diagnostics import LEVELS, Diagnostics
+    from .rooms.logs import LogFile
+    from .rooms.process import Launcher
+
+    inherited_fds = _inherited_fds()
+    launcher = Launcher(_words("/proc/self/environ"))
+    launcher.blocked = _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS)
+    if _syscalls.get_disposition(_syscalls.SIGCHLD) == "ignored":
+        launcher.ignored = (_syscalls.SIGCHLD,)  # it would reap our children behind our back
+        _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
+    _syscalls.set_name(b"conmon")
+    os.umask(0o022)
+
+    options = _options()
+    diagnostics = Diagnostics()
+    logs: list[LogFile] = []
+    try:
+        options_module.check(options, _check_executable, os.getcwdb)
+        diagnostics.configure(LEVELS[options.log_level], options.cid or b"", options.log_tag)
         diagnostics.to_syslog = options.syslog
-        diagnostics.identity = options.cid or b""
-        if options.log_tag:
-            diagnostics.identity += b": " + options.log_tag
         plan = log_drivers.plan(
             options.log_path,
             cid=options.cid or b"",
             log_tag=options.log_tag,
             log_label=options.log_label,
-            open_file=open_log,
+            open_file=lambda path: logs.append(LogFile(diagnostics, path)),
             no_container_partial_message=options.no_container_partial_message,
         )
     except options_module.CheckError as error:
@@ -195,29 +184,20 @@ def main() -> "NoReturn":
     if missing:
         _leave(1, b"conmon: --" + missing + b" is not supported yet\n")
 
-    start = Start(options, diagnostics, launcher)
-    start.log = log
-    start.sync_fd = _pipe_from(environment, b"_OCI_SYNCPIPE", diagnostics)
-    start.start_fd = _pipe_from(environment, b"_OCI_STARTPIPE", diagnostics)
-    if options.exec_attach:
-        start.attach_fd = _pipe_from(environment, b"_OCI_ATTACHPIPE", diagnostics)
-        if start.attach_fd < 0:
-            diagnostics.error("--attach specified but _OCI_ATTACHPIPE was not")
-            _leave(1)
-    ours = {start.sync_fd, start.start_fd, start.attach_fd}
-    start.inherited_fds = [fd for fd in inherited_fds if fd not in ours]
+    pipes = sync_fd, start_fd, attach_fd = _pipes(launcher.environment, diagnostics)
+    if options.exec_attach and attach_fd < 0:
+        diagnostics.error("--attach specified but _OCI_ATTACHPIPE was not")
+        _leave(1)
     try:
-        launcher.oom_score_adj = _read_score()
+        launcher.oom_score_adj = _lower_oom_score()
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
-    if start.start_fd >= 0:
-        _wait_for_start(start.start_fd)
-        if not options.exec_attach:
-            _syscalls.close(start.start_fd)
-            start.start_fd = -1
-    if not options.sync:
-        start.go_fd = _become_daemon(options, diagnostics)
-    null_fd = os.open(_NULL, os.O_RDWR)
+    _wait_for_start(start_fd)
+    if start_fd >= 0 and not options.exec_attach:
+        _syscalls.close(start_fd)
+        start_fd = -1
+    go_fd = -1 if options.sync else _become_daemon(options, diagnostics)
+    null_fd = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null_fd, fd)
     os.close(null_fd)
@@ -227,14 +207,10 @@ def main() -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
-    _leave(Monitor(start).run() & 0xFF)
-
-
-def _check_executable(path: bytes) -> None:
-    """Raise OSError when *path* cannot be executed, as access(2) with X_OK does."""
-    os.stat(path)
-    if not os.access(path, os.X_OK):
-        raise PermissionError(13, os.strerror(13))
+    monitor = Monitor(options, diagnostics, launcher, logs[-1] if logs else None, sync_fd)
+    monitor.start_fd, monitor.attach_fd, monitor.go_fd = start_fd, attach_fd, go_fd
+    monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
+    _leave(monitor.run() & 0xFF)
 
 
 def _become_daemon(options: "Options", diagnostics: "Diagnostics") -> int:

@@ -12,7 +12,7 @@ import sys as _sys
 if _sys.platform != "linux":
     raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _sys.platform)
 
-from os import (  # noqa: E402 - os lacks some of them elsewhere
+from os import (  # after the check: elsewhere os lacks some
     P_PIDFD as P_PIDFD,
     WEXITED as WEXITED,
     WNOHANG as WNOHANG,
@@ -52,8 +52,7 @@ def _check_kernel(release: str) -> None:
 
 _check_kernel(_os.uname().release)
 
-from ._ffi import ffi as _ffi  # noqa: E402 - only where it can work
-from ._ffi import lib as _lib  # noqa: E402
+from ._ffi import ffi as _ffi, lib as _lib  # noqa: E402 - only where it can work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

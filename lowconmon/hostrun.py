@@ -268,9 +268,8 @@ def main(argv: list[str] | None = None) -> None:
     while _syscalls.open("/dev/null", os.O_RDWR) < 3:
         pass
     options: dict[str, str] = {}
-    status = 1
     try:
-        status = _run(list(sys.argv[1:] if argv is None else argv), options)
+        os._exit(_run(list(sys.argv[1:] if argv is None else argv), options))
     except (OSError, ValueError) as error:
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
         if "--log" in options:
@@ -283,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
             except OSError as failure:
                 text += f" (and {failure})"
         _syscalls.write(2, f"hostrun: {text}\n".encode())
-    os._exit(status)
+        os._exit(1)
 
 
 if __name__ == "__main__":

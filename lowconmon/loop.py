@@ -60,11 +60,11 @@ class Loop:
     """Readers, writers, hang-ups, pidfds, signals and timers of one thread; see the module's laws."""
 
     __slots__ = (
+        "_added",
         "_epoll_fd",
         "_running",
         "_serial",
         "_signal_fd",
-        "_sorted",
         "_timers",
         "_watches",
         "on_error",
@@ -76,8 +76,8 @@ class Loop:
         self._signal_fd = -1
         self._serial = 0
         self._watches: dict[int, Watch] = {}
-        self._timers: list[Timer] = []  # latest first when _sorted, so that the next is popped
-        self._sorted = True
+        self._timers: list[Timer] = []  # latest first, so that the next is popped
+        self._added: list[Timer] = []  # since _timers was sorted: their turn comes after the events
         self._running = False
 
     def add_reader(self, fd: int, handler: "Handler") -> None:
@@ -118,21 +118,21 @@ class Loop:
         _syscalls.sigprocmask(_syscalls.SIG_BLOCK, signals)
         self._signal_fd = signal_fd = _syscalls.signalfd(signals)
 
-        def read_signals() -> None:
-            while True:
-                try:
-                    number = _syscalls.read_signal(signal_fd)
-                except BlockingIOError:
-                    return
-                handler(number)
+        def read_signal() -> None:
+            # One a turn: the others are reported again, also when the handler stopped, closed or
+            # broke the loop.
+            try:
+                number = _syscalls.read_signal(signal_fd)
+            except BlockingIOError:  # somebody else has taken it
+                return
+            handler(number)
 
-        self.add_reader(signal_fd, read_signals)
+        self.add_reader(signal_fd, read_signal)
 
     def call_later(self, delay_ms: float, handler: "Handler") -> Timer:
         """Call *handler* once, not before *delay_ms* (0 or less: at the next turn) have passed."""
         timer = Timer(monotonic_ns() + int(delay_ms * 1_000_000), handler)
-        self._timers.append(timer)
-        self._sorted = False
+        self._added.append(timer)
         return timer
 
     def run(self) -> None:
@@ -160,6 +160,7 @@ class Loop:
         self._signal_fd = self._epoll_fd = -1
         self._watches.clear()
         self._timers.clear()
+        self._added.clear()
 
     def _set(self, fd: int, kind: str, handler: "Handler") -> None:
         watch = self._watches.get(fd)
@@ -189,7 +190,7 @@ class Loop:
             self.remove(fd)
 
     def _control(self, operation: int, fd: int, events: int, serial: int) -> None:
-        data = serial << 32 | fd
+        data = serial << 32 | fd & 0xFFFFFFFF  # -1 is the kernel's to refuse
         try:
             _syscalls.epoll_ctl(self._epoll_fd, operation, fd, events, data)
         except OSError as error:
@@ -228,10 +229,12 @@ class Loop:
             self.on_error(handler, error)
 
     def _timeout_ms(self) -> int:
-        if not self._sorted:
-            self._timers = [timer for timer in self._timers if timer.handler]
+        if self._added:
+            # The later before the earlier: sorting is stable, and the first of equals is popped first.
+            timers = (*reversed(self._added), *self._timers)
+            self._added.clear()
+            self._timers = [timer for timer in timers if timer.handler]
             self._timers.sort(key=lambda timer: timer.due_ns, reverse=True)
-            self._sorted = True
         while self._timers and self._timers[-1].handler is None:
             self._timers.pop()
         if not self._timers:
@@ -242,13 +245,9 @@ class Loop:
 
     def _run_timers(self) -> None:
         now = monotonic_ns()
-        due = []
-        while self._timers and self._timers[-1].due_ns <= now:
-            due.append(self._timers.pop())
-        for timer in due:
-            if not self._running:
-                self._timers.append(timer)
-                self._sorted = False
-            elif handler := timer.handler:
+        # Popped one by one: when a handler stops the loop or raises, the others stay due.
+        while self._running and self._timers and self._timers[-1].due_ns <= now:
+            timer = self._timers.pop()
+            if handler := timer.handler:
                 timer.handler = None
                 self._call(handler)

@@ -30,7 +30,7 @@ EVENTS = (
 
 _FAIL = (LEAVING, ("report_failure", "close_all", "run_exit_command"))
 _KILL = ("kill_container", "drain")
-_RECORD = ("close_output", "close_inherited", "close_listener", "write_exit_files")
+_RECORD = ("close_inputs", "write_exit_files")
 _PUBLISH = ("report_exit", "unlink_attach", "sync_log", "close_all", "run_exit_command")
 
 TABLE: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {

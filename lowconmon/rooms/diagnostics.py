@@ -25,15 +25,20 @@ _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 class Diagnostics:
     """The monitor's own words; every method returns None and never raises."""
 
-    __slots__ = ("_said", "bundle_fd", "identity", "level", "on_stderr", "to_syslog")
+    __slots__ = ("_identity", "_said", "bundle_fd", "level", "on_stderr", "to_syslog")
 
     def __init__(self) -> None:
         self.level = WARNING
-        self.identity = b""  # of the syslog lines: the first 20 bytes of the container id
+        self._identity = b""
         self.to_syslog = False
         self.on_stderr = True
         self.bundle_fd = -1  # where a crash report goes
         self._said: dict[str, tuple[int, int]] = {}  # text -> (when last said, held back since)
+
+    def configure(self, level: int, cid: bytes, tag: bytes | None) -> None:
+        """Say nothing below *level*; name the container in syslog."""
+        self.level = level
+        self._identity = (cid if tag is None else cid + b": " + tag)[:20]
 
     def error(self, text: str, error: OSError | None = None) -> None:
         """Say what made something impossible."""
@@ -113,7 +118,7 @@ class Diagnostics:
             return  # out of descriptors: nowhere to say it
         try:
             _syscalls.connect(fd, b"/dev/log")
-            _syscalls.send(fd, head + self.identity[:20] + body, _syscalls.MSG_DONTWAIT)
+            _syscalls.send(fd, head + self._identity + body, _syscalls.MSG_DONTWAIT)
         except OSError:
             return  # no syslog daemon, or it does not keep up: losing a diagnostic line is all right
         finally:

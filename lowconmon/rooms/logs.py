@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TAIL = 65536
-_MAX_QUEUE = 65536  # bytes that wait for a FIFO's reader
+_MAX_QUEUE = 65536  # bytes that wait for a FIFO's reader before the container waits too
+_MAX_DRAIN = 1 << 20  # bytes that wait for it in a drain, before the rest is lost
 
 
 def utc_offset(seconds: int) -> int:
@@ -149,8 +150,12 @@ class LogFile:
     def _put(self, records: bytes) -> bool:
         """Write *records*; return whether all went out (or wait in the queue)."""
         if self._queue:
-            self._queue += records
-            return True
+            fits = len(self._queue) < _MAX_DRAIN
+            if fits:
+                self._queue += records
+            else:
+                self._lose(records)
+            return fits
         if self._torn:
             records = b"\n" + records
         done = 0

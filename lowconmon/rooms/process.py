@@ -13,49 +13,47 @@ from ..pure.processes import exit_code, exit_code_of_wait_status, parse_pid, sta
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..loop import Loop
 
 _UNREAPED_MS = 2000
 _NEVER_IGNORED = (_syscalls.SIGPIPE, _syscalls.SIGXFSZ)  # CPython ignores them
+_NOW = _syscalls.WEXITED | _syscalls.WNOHANG
 
 
 class Process:
     """One process; *on_end* gets its exit code, 128 + signal, or -1 when nobody can tell."""
 
-    __slots__ = ("_loop", "_on_end", "ended", "pid", "pidfd")
+    __slots__ = ("_loop", "_on_end", "pid", "pidfd")
 
     def __init__(self, loop: "Loop", pid: int, on_end: "Callable[[int], object]") -> None:
         """Watch *pid*. Raises OSError: ESRCH."""
         self._loop = loop
         self._on_end = on_end
-        self.ended = False
         self.pid = pid
-        self.pidfd = _syscalls.pidfd_open(pid)
-        loop.add_pidfd(self.pidfd, self.poll)
+        self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
+        loop.add_pidfd(self.pidfd, self._ended)
 
-    def poll(self) -> None:
-        """See whether the process has ended, and tell once."""
-        if self.ended:
-            return
-        flags = _syscalls.WEXITED | _syscalls.WNOHANG
+    def poll(self) -> bool:
+        """See whether the process, if it is our child, has ended; tell if so."""
+        if self.pidfd < 0:
+            return True
         try:
-            result = _syscalls.waitid(_syscalls.P_PIDFD, self.pidfd, flags)
+            result = _syscalls.waitid(_syscalls.P_PIDFD, self.pidfd, _NOW)
         except ChildProcessError:
-            self._watch_stranger()
-            return
+            return False
         if result:
             self.finish(exit_code(result.si_code, result.si_status))
+        return True
 
     def finish(self, code: int) -> None:
-        """Take *code* as the process's end."""
-        if self.ended:
-            return
-        self.ended = True
-        self._loop.remove(self.pidfd)
-        _syscalls.close(self.pidfd)
-        self.pidfd = -1
-        self._on_end(code)
+        """Take *code* as the process's end, once."""
+        if self.pidfd >= 0:
+            self._loop.remove(self.pidfd)
+            _syscalls.close(self.pidfd)
+            self.pidfd = -1
+            self._on_end(code)
 
     def signal(self, number: int) -> None:
         """Send a signal; a process that has ended takes none."""
@@ -63,7 +61,7 @@ class Process:
             try:
                 _syscalls.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
-                return  # a zombie, or reaped by its parent: its end is about to be told
+                return  # reaped by its parent: its end is about to be told
 
     def kill_group(self) -> None:
         """Kill the process and its group, but never group 1 (that is everyone) nor our own."""
@@ -77,13 +75,12 @@ class Process:
             pass  # gone, or partly someone else's: the process itself is still to be killed
         self.signal(_syscalls.SIGKILL)
 
-    def _watch_stranger(self) -> None:
-        """Not our child: its status is there once its parent has reaped it, which hangs up."""
-        if not is_zombie_or_gone(self.pid):
-            return
-        self._loop.remove(self.pidfd)
-        self._loop.add_hangup(self.pidfd, self._reaped_by_another)
-        self._loop.call_later(_UNREAPED_MS, lambda: self.finish(-1))
+    def _ended(self) -> None:
+        if not self.poll():
+            # Not our child: its status is there once its parent has reaped it, which hangs up.
+            self._loop.remove(self.pidfd)
+            self._loop.add_hangup(self.pidfd, self._reaped_by_another)
+            self._loop.call_later(_UNREAPED_MS, lambda: self.finish(-1))
 
     def _reaped_by_another(self) -> None:
         try:
@@ -93,10 +90,51 @@ class Process:
         self.finish(-1 if status is None else exit_code_of_wait_status(status))
 
 
-def is_zombie_or_gone(pid: int) -> bool:
-    """Tell whether /proc knows *pid* as a zombie, or not at all."""
-    status = read_small(b"/proc/%d/stat" % pid)
-    return status is None or status[status.rfind(b")") + 2 :][:1] in (b"Z", b"X")
+class Children:
+    """Reap whoever ended; tell those processes that are known."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[int, Process] = {}
+
+    def reap(self) -> None:
+        """Reap all children that have ended."""
+        try:
+            while result := os.waitid(os.P_ALL, 0, _NOW):
+                process = self.known.pop(result.si_pid, None)
+                if process:
+                    process.finish(exit_code(result.si_code, result.si_status))
+        except ChildProcessError:
+            return  # none left
+
+
+class Launcher:
+    """Start programs as the manager would have: its environment, signals and out-of-memory score."""
+
+    __slots__ = ("blocked", "environment", "ignored", "oom_score_adj")
+
+    def __init__(self, environment: list[bytes]) -> None:
+        self.environment = environment
+        self.blocked: Sequence[int] = ()
+        self.ignored: Sequence[int] = ()
+        self.oom_score_adj: bytes | None = None  # None: never changed
+
+    def start(self, arguments: list[bytes], **how: "Any") -> tuple[int, int]:
+        """Start arguments[0]; *how* and what returns are those of `_syscalls.spawn`."""
+        how.update(blocked=self.blocked, ignored=self.ignored, defaulted=_NEVER_IGNORED)
+        how["oom_score_adj"] = self.oom_score_adj
+        return _syscalls.spawn(arguments[0], arguments, self.environment, **how)
+
+
+def exec_error(error_fd: int) -> OSError | None:
+    """Read and close what `start` gave: why exec failed, None when it did not."""
+    try:
+        number = int.from_bytes(_syscalls.read(error_fd, 4), sys.byteorder)
+    except BlockingIOError:  # killed before it came to exec
+        number = 0
+    _syscalls.close(error_fd)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 def read_small(path: bytes) -> bytes | None:
@@ -115,8 +153,7 @@ def read_small(path: bytes) -> bytes | None:
 
 def started_at(pid: int) -> int | None:
     """Return when *pid* was started, in clock ticks since boot; None when it is gone."""
-    status = read_small(b"/proc/%d/stat" % pid)
-    return start_time(status) if status else None
+    return start_time(read_small(b"/proc/%d/stat" % pid) or b"")
 
 
 def pid_in(path: bytes, not_before: int | None, stale: bytes | None) -> int | None:
@@ -126,81 +163,8 @@ def pid_in(path: bytes, not_before: int | None, stale: bytes | None) -> int | No
     is gone while the file still says what it said before, *stale*.
     """
     content = read_small(path)
-    pid = parse_pid(content) if content else None
-    if pid is None:
-        return None
-    started = started_at(pid)
+    pid = parse_pid(content or b"")
+    started = started_at(pid) if pid else None
     if started is None:
         return None if content == stale else pid
     return None if not_before is not None and started < not_before else pid
-
-
-class Children:
-    """Reap whoever ended; tell those processes that are known."""
-
-    __slots__ = ("known",)
-
-    def __init__(self) -> None:
-        self.known: dict[int, Process] = {}
-
-    def reap(self) -> None:
-        """Reap all children that have ended."""
-        while True:
-            try:
-                flags = _syscalls.WEXITED | _syscalls.WNOHANG
-                result = os.waitid(os.P_ALL, 0, flags)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            process = self.known.pop(result.si_pid, None)
-            if process:
-                process.finish(exit_code(result.si_code, result.si_status))
-
-
-class Launcher:
-    """Start programs as the manager would have: its environment, signals and out-of-memory score."""
-
-    __slots__ = ("blocked", "environment", "ignored", "oom_score_adj")
-
-    def __init__(self, environment: list[bytes]) -> None:
-        self.environment = environment
-        self.blocked: Sequence[int] = ()
-        self.ignored: Sequence[int] = ()
-        self.oom_score_adj: bytes | None = None  # None: never changed
-
-    def start(
-        self,
-        arguments: list[bytes],
-        stdio: tuple[int, int, int] = (-1, -1, -1),
-        *,
-        death_signal: int = 0,
-        wait_fd: int = -1,
-        listen_pid_index: int = -1,
-    ) -> tuple[int, int]:
-        """Start arguments[0]; return (pid, error_fd) as `_syscalls.spawn` does."""
-        return _syscalls.spawn(
-            arguments[0],
-            arguments,
-            self.environment,
-            stdio=stdio,
-            death_signal=death_signal,
-            wait_fd=wait_fd,
-            listen_pid_index=listen_pid_index,
-            oom_score_adj=self.oom_score_adj,
-            blocked=self.blocked,
-            ignored=self.ignored,
-            defaulted=_NEVER_IGNORED,
-        )
-
-
-def exec_error(error_fd: int) -> OSError | None:
-    """Read and close what `start` gave: why exec failed, None when it did not."""
-    try:
-        data = _syscalls.read(error_fd, 4)
-    except BlockingIOError:
-        return None
-    finally:
-        _syscalls.close(error_fd)
-    number = int.from_bytes(data, sys.byteorder)
-    return OSError(number, os.strerror(number)) if number else None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 from .. import _syscalls
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _RETRY_MS = 100
 _MAX_TRIES = 50  # 5 s
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def replace_file(path: bytes, content: bytes) -> None:
@@ -21,60 +23,45 @@ def replace_file(path: bytes, content: bytes) -> None:
 
     The temporary name starts with a dot and looks like no container id. Raises OSError.
     """
-    directory, _, name = path.rpartition(b"/")
+    directory, slash, name = path.rpartition(b"/")
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    directory_fd = _syscalls.open(directory or (b"/" if path[:1] == b"/" else b"."), flags)
+    directory_fd = _syscalls.open(directory or slash or b".", flags)
+    temporary = b".conmon-" + os.urandom(8).hex().encode()
     try:
-        temporary = b".conmon-" + os.urandom(8).hex().encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = _syscalls.open(temporary, flags, 0o644, dir_fd=directory_fd)
+        fd = _syscalls.open(temporary, _NEW, 0o644, dir_fd=directory_fd)
         try:
-            try:
-                if _syscalls.write(fd, content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                _syscalls.close(fd)
+            done = _syscalls.write(fd, content)
+            if done != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             _syscalls.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         except OSError:
-            _remove(temporary, directory_fd)
+            _syscalls.unlink(temporary, dir_fd=directory_fd)
             raise
+        finally:
+            _syscalls.close(fd)
     finally:
         _syscalls.close(directory_fd)
-
-
-def _remove(name: bytes, directory_fd: int) -> None:
-    try:
-        _syscalls.unlink(name, dir_fd=directory_fd)
-    except OSError as error:
-        # ENOENT: renamed after all. The failure that brought us here is the one to tell.
-        if error.errno not in {errno.ENOENT, errno.EROFS, errno.EIO}:
-            raise
 
 
 class ExitRecord:
     """Write the exit files, each on its own, again and again for 5 s where one fails."""
 
-    __slots__ = ("_diagnostics", "_loop", "_paths", "_then", "_tries")
+    __slots__ = ("_diagnostics", "_loop", "_paths", "_tries")
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", paths: list[bytes]) -> None:
         self._loop = loop
         self._diagnostics = diagnostics
         self._paths = paths
         self._tries = 0
-        self._then: Callable[[], object] = loop.stop
 
     def write(self, status: int, then: "Callable[[], object]") -> None:
         """Write decimal *status* to every path; call *then* once all are there or given up."""
-        self._then = then
-        self._try(b"%d" % status)
-
-    def _try(self, content: bytes) -> None:
-        self._paths = [path for path in self._paths if not self._put(path, content)]
+        self._paths = [path for path in self._paths if not self._put(path, b"%d" % status)]
         self._tries += 1
         if self._paths and self._tries < _MAX_TRIES:
-            self._loop.call_later(_RETRY_MS, lambda: self._try(content))
+            self._loop.call_later(_RETRY_MS, lambda: self.write(status, then))
         else:
-            self._then()
+            then()
 
     def _put(self, path: bytes, content: bytes) -> bool:
         try:
@@ -97,16 +84,20 @@ class MessagePipe:
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", fd: int) -> None:
         self._loop = loop
         self._diagnostics = diagnostics
-        self._fd = fd
-        self._socket = True
         self._pending: list[bytes] = []
+        self._fd = fd
+        self._socket = fd >= 0 and stat.S_ISSOCK(_syscalls.fstat(fd).st_mode)
+        if fd >= 0 and not self._socket:
+            # A pipe: O_NONBLOCK would reach the manager's other writers, so open an end of our own.
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            self._fd = _syscalls.open(b"/proc/self/fd/%d" % fd, flags)
+            _syscalls.close(fd)
 
     def send(self, message: bytes) -> None:
         """Send *message*, later if the manager does not take it now."""
-        if self._fd < 0:
-            return
-        self._pending.append(message)
-        self._flush()
+        if self._fd >= 0:
+            self._pending.append(message)
+            self._flush()
 
     def idle(self) -> bool:
         """Tell whether all was sent."""
@@ -125,31 +116,16 @@ class MessagePipe:
     def _flush(self) -> None:
         try:
             while self._pending:
-                self._write(self._pending[0])
+                if self._socket:
+                    _syscalls.send(self._fd, self._pending[0], _syscalls.MSG_DONTWAIT)
+                else:
+                    _syscalls.write(self._fd, self._pending[0])
                 del self._pending[0]
+            self._loop.remove(self._fd)
         except BlockingIOError:
             self._loop.add_writer(self._fd, self._flush)
-            return
         except OSError as error:
             # EPIPE, ECONNRESET: the manager went away, which is its right
             if error.errno not in {errno.EPIPE, errno.ECONNRESET}:
                 self._diagnostics.warn("Unable to send container message to parent", error)
             self.close()
-            return
-        self._loop.remove(self._fd)
-
-    def _write(self, message: bytes) -> None:
-        if self._socket:
-            try:
-                _syscalls.send(self._fd, message, _syscalls.MSG_DONTWAIT)
-            except OSError as error:
-                if error.errno != errno.ENOTSOCK:
-                    raise
-                # A pipe: O_NONBLOCK would reach the manager's other writers, so open our own end.
-                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-                own_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, flags)
-                _syscalls.close(self._fd)
-                self._fd, self._socket = own_fd, False
-            else:
-                return
-        _syscalls.write(self._fd, message)

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
     from ..loop import Loop
 
-    Deliver = Callable[["Stream", int, bytes], object]
-
 READ_SIZE = 65536
 _MAX_HELD = 1 << 20  # bytes a stream, before the start succeeded
-_QUIET_MS, _LIMIT_MS = 100, 1000
+_QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
 _HANGUP_MS = 100
 
 
@@ -47,7 +45,7 @@ class Stdio:
         *("_paused", "_streams"),
     )
 
-    def __init__(self, loop: "Loop", deliver: "Deliver") -> None:
+    def __init__(self, loop: "Loop", deliver: "Callable[[Stream, int, bytes], object]") -> None:
         self._loop = loop
         self._deliver = deliver
         self._streams: list[Stream] = []
@@ -69,7 +67,7 @@ class Stdio:
         """Read what the runtime has left on stderr and return its last *size* bytes."""
         for stream in self._streams:
             if stream.name == b"stderr":
-                while stream.fd >= 0 and self._read(stream):
+                while self._read(stream):
                     pass
                 return b"".join(data for _, data in stream.held)[-size:]
         return b""
@@ -78,28 +76,24 @@ class Stdio:
         """Pass on what was held; from now on pass on at once."""
         self._holding = False
         held = [(when, stream, data) for stream in self._streams for when, data in stream.held]
-        for stream in self._streams:
-            stream.held, stream.held_bytes = [], 0
         for when, stream, data in sorted(held, key=lambda item: item[0]):
             self._deliver(stream, when, data)
+        for stream in self._streams:
+            stream.held.clear()
         self.pause(self._paused)
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001 - its only argument
         """Stop or go on reading; has no effect on a drain."""
         self._paused = paused
         for stream in self._streams:
-            if paused and self._drained is None:
-                self._loop.remove(stream.fd)
-            else:
-                self._resume(stream)
+            self._resume(stream)
 
     def drain(self, drained: "Callable[[], object]") -> None:
         """Read until all streams have ended, or 100 ms brought nothing, or 1 s; then call back."""
         self._drained = drained
         self._last_read_ns = monotonic_ns()
-        self._drain_until = self._last_read_ns + _LIMIT_MS * 1_000_000
-        for stream in self._streams:
-            self._resume(stream)
+        self._drain_until = self._last_read_ns + _LIMIT_NS
+        self.pause(False)  # noqa: FBT003
         self._check_drained()
 
     def close(self) -> None:
@@ -110,12 +104,12 @@ class Stdio:
     def detach(self) -> None:
         """Close, and let a drain that waits go on."""
         self.close()
-        if self._drained:
-            self._loop.call_later(0, self._drained)
-            self._drained = None
+        self._check_drained()
 
     def _resume(self, stream: Stream) -> None:
-        if stream.fd >= 0:
+        if self._paused and not self._drained:
+            self._loop.remove(stream.fd)
+        elif stream.fd >= 0:
             self._loop.add_reader(stream.fd, lambda: self._read(stream))
 
     def _close(self, stream: Stream) -> None:
@@ -127,7 +121,7 @@ class Stdio:
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = _syscalls.read(stream.fd, READ_SIZE)
+            data = _syscalls.read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
         except BlockingIOError:
             return False
         except OSError as error:
@@ -137,26 +131,20 @@ class Stdio:
             # reported all the time, so look again every 100 ms; in a drain it is the end.
             if self._drained is None:
                 self._loop.remove(stream.fd)
-                self._loop.call_later(_HANGUP_MS, lambda: self._look_again(stream))
+                self._loop.call_later(_HANGUP_MS, lambda: self._resume(stream))
                 return False
             data = b""
-        now = time_ns()
         if not data:
             self._close(stream)
             if self._drained:
                 self._check_drained()
             return False
-        if self._drained:
-            self._last_read_ns = monotonic_ns()
+        self._last_read_ns = monotonic_ns() if self._drained else 0
         if self._holding:
-            self._hold(stream, now, data)
+            self._hold(stream, time_ns(), data)
         else:
-            self._deliver(stream, now, data)
+            self._deliver(stream, time_ns(), data)
         return True
-
-    def _look_again(self, stream: Stream) -> None:
-        if not self._paused or self._drained:
-            self._resume(stream)
 
     def _hold(self, stream: Stream, now: int, data: bytes) -> None:
         stream.held.append((now, data))
@@ -173,8 +161,7 @@ class Stdio:
         drained, now = self._drained, monotonic_ns()
         if drained is None:
             return
-        quiet_until = self._last_read_ns + _QUIET_MS * 1_000_000
-        until = min(quiet_until, self._drain_until)
+        until = min(self._last_read_ns + _QUIET_NS, self._drain_until)
         if until <= now or all(stream.fd < 0 for stream in self._streams):
             self._drained = None
             drained()

@@ -16,6 +16,15 @@ from tests.support import program, read_all, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from typing import Protocol, TypeVar
+
+    from tests.support import faults
+
+    Fds = TypeVar("Fds", int, tuple[int, int], list[int])
+    Inject = Callable[..., faults.Fault]
+
+    class Own(Protocol):
+        def __call__(self, fds: Fds, /) -> Fds: ...
 
 
 class Handle:
@@ -34,11 +43,11 @@ def handle() -> type[Handle]:
 
 
 @pytest.fixture
-def own() -> Iterator[Callable[[Any], Any]]:
+def own() -> Iterator[Own]:
     """Give a function that returns the descriptor(s) it gets and closes them after the test."""
     owned: list[int] = []
 
-    def own(fds: Any) -> Any:
+    def own(fds: Fds) -> Fds:
         owned.extend([fds] if isinstance(fds, int) else fds)
         return fds
 

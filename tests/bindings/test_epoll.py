@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .conftest import Own
+
 
 @pytest.fixture
-def epoll_fd(own: Callable[[Any], Any]) -> int:
+def epoll_fd(own: Own) -> int:
     return own(syscalls.epoll_create1())
 
 
@@ -28,16 +30,14 @@ def test_epoll_create1_returns_a_close_on_exec_descriptor(epoll_fd: int) -> None
 
 
 @pytest.mark.parametrize("data", [0, 1, 2**31, 2**32 + 5, 2**63, 2**64 - 1])
-def test_all_64_bits_of_data_come_back(epoll_fd: int, own: Callable[[Any], Any], data: int) -> None:
+def test_all_64_bits_of_data_come_back(epoll_fd: int, own: Own, data: int) -> None:
     reader, writer = own(os.pipe())
     syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, reader, syscalls.EPOLLIN, data)
     os.write(writer, b"x")
     assert syscalls.epoll_wait(epoll_fd, 10_000) == [(syscalls.EPOLLIN, data)]
 
 
-def test_several_events_of_one_batch_keep_their_own_data(
-    epoll_fd: int, own: Callable[[Any], Any]
-) -> None:
+def test_several_events_of_one_batch_keep_their_own_data(epoll_fd: int, own: Own) -> None:
     # The struct is packed on x86 alone: a wrong stride would mix the entries up.
     expected = []
     for number in range(10):
@@ -51,7 +51,7 @@ def test_several_events_of_one_batch_keep_their_own_data(
     assert sorted(syscalls.epoll_wait(epoll_fd, 10_000), key=lambda pair: pair[1]) == expected
 
 
-def test_at_most_64_events_come_at_once(epoll_fd: int, own: Callable[[Any], Any]) -> None:
+def test_at_most_64_events_come_at_once(epoll_fd: int, own: Own) -> None:
     for number in range(70):
         syscalls.epoll_ctl(
             epoll_fd, syscalls.EPOLL_CTL_ADD, own(os.eventfd(1)), syscalls.EPOLLIN, number
@@ -62,7 +62,7 @@ def test_at_most_64_events_come_at_once(epoll_fd: int, own: Callable[[Any], Any]
     assert first | second == set(range(70))  # the kernel takes turns
 
 
-def test_a_watch_can_be_changed_and_removed(epoll_fd: int, own: Callable[[Any], Any]) -> None:
+def test_a_watch_can_be_changed_and_removed(epoll_fd: int, own: Own) -> None:
     event_fd = own(os.eventfd(1))
     syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, event_fd, syscalls.EPOLLIN, 1)
     assert syscalls.epoll_wait(epoll_fd, 0) == [(syscalls.EPOLLIN, 1)]
@@ -87,7 +87,7 @@ def test_hang_up_and_half_close_are_told(epoll_fd: int) -> None:
         assert events == syscalls.EPOLLRDHUP | syscalls.EPOLLHUP
 
 
-def test_a_pipe_without_readers_is_an_error_event(epoll_fd: int, own: Callable[[Any], Any]) -> None:
+def test_a_pipe_without_readers_is_an_error_event(epoll_fd: int, own: Own) -> None:
     reader, writer = os.pipe()
     own(writer)
     os.close(reader)
@@ -96,7 +96,7 @@ def test_a_pipe_without_readers_is_an_error_event(epoll_fd: int, own: Callable[[
 
 
 def test_objects_with_fileno_are_taken(
-    epoll_fd: int, own: Callable[[Any], Any], handle: Callable[[int], Any]
+    epoll_fd: int, own: Own, handle: Callable[[int], Any]
 ) -> None:
     event_fd = own(os.eventfd(1))
     syscalls.epoll_ctl(
@@ -105,9 +105,7 @@ def test_objects_with_fileno_are_taken(
     assert syscalls.epoll_wait(handle(epoll_fd), 0) == [(syscalls.EPOLLIN, 9)]
 
 
-def test_epoll_ctl_raises_the_errno_of_the_call(
-    epoll_fd: int, own: Callable[[Any], Any], tmp_path: Path
-) -> None:
+def test_epoll_ctl_raises_the_errno_of_the_call(epoll_fd: int, own: Own, tmp_path: Path) -> None:
     event_fd = own(os.eventfd(0))
     syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, event_fd)
     regular = own(os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR))
@@ -120,20 +118,20 @@ def test_epoll_ctl_raises_the_errno_of_the_call(
         (syscalls.EPOLL_CTL_ADD, unused, errno.EBADF),
         (99, event_fd, errno.EINVAL),
     ):
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r".") as caught:
             syscalls.epoll_ctl(epoll_fd, operation, fd)
         assert caught.value.errno == expected
         assert caught.value.strerror == os.strerror(expected)
 
 
-def test_data_that_does_not_fit_is_refused(epoll_fd: int, own: Callable[[Any], Any]) -> None:
+def test_data_that_does_not_fit_is_refused(epoll_fd: int, own: Own) -> None:
     event_fd = own(os.eventfd(0))
     for data in (-1, 2**64):
         with pytest.raises(OverflowError):
             syscalls.epoll_ctl(epoll_fd, syscalls.EPOLL_CTL_ADD, event_fd, 0, data)
 
 
-def test_epoll_wait_on_another_descriptor_raises(own: Callable[[Any], Any]) -> None:
+def test_epoll_wait_on_another_descriptor_raises(own: Own) -> None:
     reader, _ = own(os.pipe())
     with pytest.raises(OSError, match="Invalid") as caught:
         syscalls.epoll_wait(reader, 0)

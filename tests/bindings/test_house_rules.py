@@ -28,8 +28,10 @@ def pytest_says(tmp_path: Path) -> Callable[[str], tuple[int, str]]:
             f"import os, pytest, signal, tempfile\nROOT = {str(ROOT)!r}\n{code}\n"
         )
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c"]
-            + [str(tmp_path / "pytest.ini"), str(tmp_path / "test_it.py")],
+            [
+                *(sys.executable, "-m", "pytest", "-p", "tests.conftest"),
+                *("-c", str(tmp_path / "pytest.ini"), str(tmp_path / "test_it.py")),
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTEST_ADDOPTS": "", "TMPDIR": str(tmp_path)},
             capture_output=True,

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    Call = Callable[[], object]
+    Case = Callable[["Things"], Call]
+
 CALLS = 1000
 WARM_UP = 100
 TOLERANCE = 256 * 1024
 
-CASES: dict[str, Callable[[Any], Any]] = {}
+CASES: dict[str, Case] = {}
 
 
 class Things:
@@ -61,13 +64,13 @@ class Things:
         return pid
 
 
-def case(function: Callable[[Things], Any]) -> Callable[[Things], Any]:
+def case(function: Case) -> Case:
     """Enter a function that makes the call to try, named as the call with _ before it."""
     CASES[function.__name__.removeprefix("_")] = function
     return function
 
 
-def closing(make: Callable[..., int | tuple[int, int]], *arguments: Any) -> Any:
+def closing(make: Callable[..., int | tuple[int, int]], *arguments: object) -> Call:
     """Return a call that closes what it makes."""
 
     def call() -> None:
@@ -78,7 +81,7 @@ def closing(make: Callable[..., int | tuple[int, int]], *arguments: Any) -> Any:
     return call
 
 
-def failing(function: Callable[..., Any], *arguments: Any) -> Any:
+def failing(function: Callable[..., Any], *arguments: object) -> Call:
     """Return a call that must fail."""
 
     def call() -> None:
@@ -91,18 +94,18 @@ def failing(function: Callable[..., Any], *arguments: Any) -> Any:
     return call
 
 
-def both(*calls: Any) -> Any:
+def both(*calls: Call) -> Call:
     """Return a call that does several."""
     return lambda: [call() for call in calls]
 
 
 @case
-def _epoll_create1(_: Things) -> Any:
+def _epoll_create1(_: Things) -> Call:
     return closing(syscalls.epoll_create1)
 
 
 @case
-def _epoll_ctl(things: Things) -> Any:
+def _epoll_ctl(things: Things) -> Call:
     epoll_fd, fd = things.own(syscalls.epoll_create1(), os.eventfd(0))
     return both(
         lambda: syscalls.epoll_ctl(
@@ -114,7 +117,7 @@ def _epoll_ctl(things: Things) -> Any:
 
 
 @case
-def _epoll_wait(things: Things) -> Any:
+def _epoll_wait(things: Things) -> Call:
     epoll_fd = things.own(syscalls.epoll_create1())
     for number in range(40):
         fd = things.own(os.eventfd(1))
@@ -123,14 +126,14 @@ def _epoll_wait(things: Things) -> Any:
 
 
 @case
-def _signalfd(_: Things) -> Any:
+def _signalfd(_: Things) -> Call:
     return both(
         closing(syscalls.signalfd, [1, 2, 3, 10, 15]), failing(syscalls.signalfd, [1, 10_000])
     )
 
 
 @case
-def _read_signal(things: Things) -> Any:
+def _read_signal(things: Things) -> Call:
     old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     things.stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, old)
     fd = things.own(syscalls.signalfd([signal.SIGUSR1]))
@@ -142,7 +145,7 @@ def _read_signal(things: Things) -> Any:
 
 
 @case
-def _sigprocmask(_: Things) -> Any:
+def _sigprocmask(_: Things) -> Call:
     numbers = [signal.SIGUSR1, signal.SIGWINCH]
     return both(
         lambda: syscalls.sigprocmask(syscalls.SIG_BLOCK, numbers),
@@ -152,12 +155,12 @@ def _sigprocmask(_: Things) -> Any:
 
 
 @case
-def _get_disposition(_: Things) -> Any:
+def _get_disposition(_: Things) -> Call:
     return lambda: syscalls.get_disposition(signal.SIGUSR1)
 
 
 @case
-def _set_disposition(_: Things) -> Any:
+def _set_disposition(_: Things) -> Call:
     return both(
         lambda: syscalls.set_disposition(signal.SIGUSR1, "ignored"),
         lambda: syscalls.set_disposition(signal.SIGUSR1, "default"),
@@ -165,12 +168,12 @@ def _set_disposition(_: Things) -> Any:
 
 
 @case
-def _pidfd_open(_: Things) -> Any:
+def _pidfd_open(_: Things) -> Call:
     return both(closing(syscalls.pidfd_open, os.getpid()), failing(syscalls.pidfd_open, -1))
 
 
 @case
-def _pidfd_send_signal(things: Things) -> Any:
+def _pidfd_send_signal(things: Things) -> Call:
     pidfd = things.own(syscalls.pidfd_open(os.getpid()))
     return both(
         lambda: syscalls.pidfd_send_signal(pidfd, 0),
@@ -179,7 +182,7 @@ def _pidfd_send_signal(things: Things) -> Any:
 
 
 @case
-def _pidfd_get_info(things: Things) -> Any:
+def _pidfd_get_info(things: Things) -> Call:
     pidfd = things.own(syscalls.pidfd_open(os.getpid()))
 
     def call() -> None:
@@ -190,35 +193,35 @@ def _pidfd_get_info(things: Things) -> Any:
 
 
 @case
-def _waitid(things: Things) -> Any:
+def _waitid(things: Things) -> Call:
     pidfd = things.own(syscalls.pidfd_open(things.child()))
     return lambda: syscalls.waitid(syscalls.P_PIDFD, pidfd, syscalls.WEXITED | syscalls.WNOHANG)
 
 
 @case
-def _set_child_subreaper(_: Things) -> Any:
-    return lambda: syscalls.set_child_subreaper(False)  # noqa: FBT003
+def _set_child_subreaper(_: Things) -> Call:
+    return lambda: syscalls.set_child_subreaper(False)
 
 
 @case
-def _get_child_subreaper(_: Things) -> Any:
+def _get_child_subreaper(_: Things) -> Call:
     return syscalls.get_child_subreaper
 
 
 @case
-def _set_pdeathsig(_: Things) -> Any:
+def _set_pdeathsig(_: Things) -> Call:
     return both(lambda: syscalls.set_pdeathsig(0), failing(syscalls.set_pdeathsig, 10_000))
 
 
 @case
-def _set_name(things: Things) -> Any:
+def _set_name(things: Things) -> Call:
     with open("/proc/thread-self/comm", "rb") as file:
         things.stack.callback(syscalls.set_name, file.read().strip())
     return lambda: syscalls.set_name(b"leak test")
 
 
 @case
-def _spawn(_: Things) -> Any:
+def _spawn(_: Things) -> Call:
     path, name = program("true")
     turn = [0]
 
@@ -246,38 +249,38 @@ def _spawn(_: Things) -> Any:
 
 
 @case
-def _openpty(_: Things) -> Any:
+def _openpty(_: Things) -> Call:
     return closing(syscalls.openpty)
 
 
-def terminal(things: Things, call: Callable[[int], object]) -> Any:
+def terminal(things: Things, call: Callable[[int], object]) -> Call:
     master, slave = things.own(*syscalls.openpty())
     reader, _ = things.own(*os.pipe())
     return both(lambda: call(master), lambda: call(slave), failing(call, reader))
 
 
 @case
-def _get_oflag(things: Things) -> Any:
+def _get_oflag(things: Things) -> Call:
     return terminal(things, syscalls.get_oflag)
 
 
 @case
-def _set_oflag(things: Things) -> Any:
+def _set_oflag(things: Things) -> Call:
     return terminal(things, lambda fd: syscalls.set_oflag(fd, syscalls.ONLCR))
 
 
 @case
-def _get_winsize(things: Things) -> Any:
+def _get_winsize(things: Things) -> Call:
     return terminal(things, syscalls.get_winsize)
 
 
 @case
-def _set_winsize(things: Things) -> Any:
+def _set_winsize(things: Things) -> Call:
     return terminal(things, lambda fd: syscalls.set_winsize(fd, 24, 80))
 
 
 @case
-def _socket(_: Things) -> Any:
+def _socket(_: Things) -> Call:
     return both(
         closing(syscalls.socket, syscalls.AF_UNIX, syscalls.SOCK_STREAM),
         failing(syscalls.socket, 10_000, syscalls.SOCK_STREAM),
@@ -285,12 +288,12 @@ def _socket(_: Things) -> Any:
 
 
 @case
-def _socketpair(_: Things) -> Any:
+def _socketpair(_: Things) -> Call:
     return closing(syscalls.socketpair, syscalls.AF_UNIX, syscalls.SOCK_STREAM)
 
 
 @case
-def _bind(things: Things) -> Any:
+def _bind(things: Things) -> Call:
     def call() -> None:
         fd = syscalls.socket(syscalls.AF_UNIX, syscalls.SOCK_STREAM)
         syscalls.bind(fd, things.socket_path)
@@ -301,7 +304,7 @@ def _bind(things: Things) -> Any:
 
 
 @case
-def _connect(things: Things) -> Any:
+def _connect(things: Things) -> Call:
     server = things.listener()
 
     def call() -> None:
@@ -315,30 +318,30 @@ def _connect(things: Things) -> Any:
 
 
 @case
-def _listen(things: Things) -> Any:
+def _listen(things: Things) -> Call:
     fd = things.listener()
     return both(lambda: syscalls.listen(fd, 3), failing(syscalls.listen, -1, 3))
 
 
 @case
-def _accept4(things: Things) -> Any:
+def _accept4(things: Things) -> Call:
     return _connect(things)
 
 
 @case
-def _shutdown(things: Things) -> Any:
+def _shutdown(things: Things) -> Call:
     fd, _ = things.pair()
     return both(lambda: syscalls.shutdown(fd), failing(syscalls.shutdown, -1))
 
 
 @case
-def _peer_uid(things: Things) -> Any:
+def _peer_uid(things: Things) -> Call:
     fd, _ = things.pair()
     return both(lambda: syscalls.peer_uid(fd), failing(syscalls.peer_uid, -1))
 
 
 @case
-def _send(things: Things) -> Any:
+def _send(things: Things) -> Call:
     a, b = things.pair()
     data, room = bytes(60_000), bytearray(65536)
     return both(
@@ -349,7 +352,7 @@ def _send(things: Things) -> Any:
 
 
 @case
-def _send_fds(things: Things) -> Any:
+def _send_fds(things: Things) -> Call:
     a, b = things.pair()
 
     def call() -> None:
@@ -361,14 +364,14 @@ def _send_fds(things: Things) -> Any:
 
 
 @case
-def _recv_fds(things: Things) -> Any:
+def _recv_fds(things: Things) -> Call:
     _, b = things.pair()
     wait = syscalls.MSG_DONTWAIT
     return both(_send_fds(things), failing(syscalls.recv_fds, b, 65536, 10, wait))
 
 
 @case
-def _sendmmsg(things: Things) -> Any:
+def _sendmmsg(things: Things) -> Call:
     a, b = things.pair()
     messages = [[b"\x02", bytes(1000)] for _ in range(10)]
 
@@ -380,12 +383,12 @@ def _sendmmsg(things: Things) -> Any:
 
 
 @case
-def _inotify_init1(_: Things) -> Any:
+def _inotify_init1(_: Things) -> Call:
     return closing(syscalls.inotify_init1)
 
 
 @case
-def _inotify_add_watch(things: Things) -> Any:
+def _inotify_add_watch(things: Things) -> Call:
     fd = things.own(syscalls.inotify_init1())
     folder = os.fsencode(things.folder)
 
@@ -398,19 +401,19 @@ def _inotify_add_watch(things: Things) -> Any:
 
 
 @case
-def _inotify_rm_watch(things: Things) -> Any:
+def _inotify_rm_watch(things: Things) -> Call:
     fd = things.own(syscalls.inotify_init1())
     return both(_inotify_add_watch(things), failing(syscalls.inotify_rm_watch, fd, 99))
 
 
 @case
-def _inotify_events(_: Things) -> Any:
+def _inotify_events(_: Things) -> Call:
     event = bytes(12) + (16).to_bytes(4, sys.byteorder) + b"name".ljust(16, b"\0")
     return lambda: syscalls.inotify_events(event * 20)
 
 
 @case
-def _fcntl(things: Things) -> Any:
+def _fcntl(things: Things) -> Call:
     reader, _ = things.own(*os.pipe())
     return both(
         lambda: syscalls.fcntl(reader, syscalls.F_SETPIPE_SZ, 8192),
@@ -419,7 +422,7 @@ def _fcntl(things: Things) -> Any:
 
 
 @case
-def _close_range(_: Things) -> Any:
+def _close_range(_: Things) -> Call:
     def call() -> None:
         fd = os.dup(0)
         syscalls.close_range(fd, fd)
@@ -431,7 +434,7 @@ def _close_range(_: Things) -> Any:
 
 
 @case
-def _open(things: Things) -> Any:
+def _open(things: Things) -> Call:
     path = things.path
     return both(
         closing(syscalls.open, path, os.O_CREAT | os.O_RDWR),
@@ -440,87 +443,87 @@ def _open(things: Things) -> Any:
 
 
 @case
-def _close(_: Things) -> Any:
+def _close(_: Things) -> Call:
     return both(lambda: syscalls.close(os.dup(0)), failing(syscalls.close, -1))
 
 
 @case
-def _eventfd(_: Things) -> Any:
+def _eventfd(_: Things) -> Call:
     return closing(syscalls.eventfd, 0)
 
 
 @case
-def _eventfd_write(things: Things) -> Any:
+def _eventfd_write(things: Things) -> Call:
     fd = things.own(os.eventfd(0))
     return both(lambda: syscalls.eventfd_write(fd, 1), lambda: syscalls.eventfd_read(fd))
 
 
 @case
-def _eventfd_read(things: Things) -> Any:
+def _eventfd_read(things: Things) -> Call:
     return _eventfd_write(things)
 
 
 @case
-def _memfd_create(_: Things) -> Any:
+def _memfd_create(_: Things) -> Call:
     return closing(syscalls.memfd_create, "leak")
 
 
 @case
-def _pipe2(_: Things) -> Any:
+def _pipe2(_: Things) -> Call:
     return closing(syscalls.pipe2, os.O_CLOEXEC)
 
 
 @case
-def _fstat(things: Things) -> Any:
+def _fstat(things: Things) -> Call:
     fd = things.file()
     return lambda: syscalls.fstat(fd)
 
 
 @case
-def _stat(things: Things) -> Any:
+def _stat(things: Things) -> Call:
     return both(
         lambda: syscalls.stat(things.folder), failing(syscalls.stat, things.path + b"nowhere")
     )
 
 
 @case
-def _fsync(things: Things) -> Any:
+def _fsync(things: Things) -> Call:
     fd = things.own(os.memfd_create("leak"))
     return lambda: syscalls.fsync(fd)
 
 
 @case
-def _ftruncate(things: Things) -> Any:
+def _ftruncate(things: Things) -> Call:
     fd = things.file()
     return lambda: syscalls.ftruncate(fd, 100)
 
 
 @case
-def _pread(things: Things) -> Any:
+def _pread(things: Things) -> Call:
     fd = things.file()
     return lambda: syscalls.pread(fd, 65536, 0)
 
 
 @case
-def _read(things: Things) -> Any:
+def _read(things: Things) -> Call:
     fd = things.own(os.open("/dev/zero", os.O_RDONLY))
     return lambda: syscalls.read(fd, 65536)
 
 
 @case
-def _readv(things: Things) -> Any:
+def _readv(things: Things) -> Call:
     fd = things.own(os.open("/dev/zero", os.O_RDONLY))
     return lambda: syscalls.readv(fd, [bytearray(100), bytearray(65536)])
 
 
 @case
-def _write(things: Things) -> Any:
+def _write(things: Things) -> Call:
     fd = things.own(os.open("/dev/null", os.O_WRONLY))
     return lambda: syscalls.write(fd, bytes(65536))
 
 
 @case
-def _mkdir(things: Things) -> Any:
+def _mkdir(things: Things) -> Call:
     path = things.path + b"d"
     return both(
         lambda: syscalls.mkdir(path), failing(syscalls.mkdir, path), lambda: syscalls.rmdir(path)
@@ -528,29 +531,29 @@ def _mkdir(things: Things) -> Any:
 
 
 @case
-def _rmdir(things: Things) -> Any:
+def _rmdir(things: Things) -> Call:
     return _mkdir(things)
 
 
 @case
-def _mkfifo(things: Things) -> Any:
+def _mkfifo(things: Things) -> Call:
     path = things.path + b"f"
     return both(lambda: syscalls.mkfifo(path), lambda: syscalls.unlink(path))
 
 
 @case
-def _symlink(things: Things) -> Any:
+def _symlink(things: Things) -> Call:
     path = things.path + b"s"
     return both(lambda: syscalls.symlink(b"anywhere", path), lambda: syscalls.unlink(path))
 
 
 @case
-def _unlink(things: Things) -> Any:
+def _unlink(things: Things) -> Call:
     return _mkfifo(things)
 
 
 @case
-def _rename(things: Things) -> Any:
+def _rename(things: Things) -> Call:
     things.file()
     one, two = things.path, things.path + b"2"
     return both(lambda: syscalls.rename(one, two), lambda: syscalls.rename(two, one))

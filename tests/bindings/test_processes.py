@@ -18,6 +18,8 @@ from tests.support import ROOT, is_cloexec, read_line, run_python, status_of, wa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .conftest import Own
+
 KERNEL = tuple(
     int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".")[:2]
 )
@@ -40,7 +42,7 @@ def sleeper() -> Iterator[int]:
 
 
 def test_a_pidfd_is_close_on_exec_and_readable_at_the_end(
-    own: Callable[[Any], Any], sleeper: int, handle: Callable[[int], Any]
+    own: Own, sleeper: int, handle: Callable[[int], Any]
 ) -> None:
     pidfd = own(syscalls.pidfd_open(sleeper))
     assert is_cloexec(pidfd)
@@ -64,9 +66,7 @@ def test_pidfd_open_raises_the_errno_of_the_call(sleeper: int) -> None:
         assert caught.value.errno == errno.EINVAL
 
 
-def test_pidfd_send_signal_raises_the_errno_of_the_call(
-    own: Callable[[Any], Any], sleeper: int
-) -> None:
+def test_pidfd_send_signal_raises_the_errno_of_the_call(own: Own, sleeper: int) -> None:
     pidfd = own(syscalls.pidfd_open(sleeper))
     reader, _ = own(os.pipe())
     for fd, number, expected in (
@@ -74,7 +74,7 @@ def test_pidfd_send_signal_raises_the_errno_of_the_call(
         (reader, 0, errno.EBADF),
         (-1, 0, errno.EBADF),
     ):
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r".") as caught:
             syscalls.pidfd_send_signal(fd, number)
         assert caught.value.errno == expected
     syscalls.pidfd_send_signal(pidfd, 0)  # only asks whether it could
@@ -95,7 +95,7 @@ input()
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_pidfd_get_info_knows_the_end_of_a_process_that_is_not_our_child(
-    own: Callable[[Any], Any], handle: Callable[[int], Any], end: int
+    own: Own, handle: Callable[[int], Any], end: int
 ) -> None:
     # acceptable: None until another process has reaped its child, then the wait status; without
     # the kernel's help ENOSYS with a text. Not acceptable: a status that nobody collected.
@@ -109,7 +109,7 @@ def test_pidfd_get_info_knows_the_end_of_a_process_that_is_not_our_child(
         with pytest.raises(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         if KERNEL < (6, 13):
-            with pytest.raises(OSError, match="needs Linux 6.15") as caught:
+            with pytest.raises(OSError, match=r"needs Linux 6\.15") as caught:
                 syscalls.pidfd_get_info(pidfd)
             assert caught.value.errno == errno.ENOSYS
         else:
@@ -126,7 +126,7 @@ def test_pidfd_get_info_knows_the_end_of_a_process_that_is_not_our_child(
 
 
 @pytest.mark.parametrize("code", [0, 1, 126, 127, 128, 255])
-def test_pidfd_get_info_tells_each_exit_code(own: Callable[[Any], Any], code: int) -> None:
+def test_pidfd_get_info_tells_each_exit_code(own: Own, code: int) -> None:
     pid = os.fork()
     if pid == 0:
         os._exit(code)
@@ -147,37 +147,35 @@ def test_a_kernel_without_pidfd_get_info_is_named_in_the_error(
 
     monkeypatch.setattr(_syscalls, "_lib", Old)
     with pytest.raises(
-        OSError, match="PIDFD_GET_INFO is not available: it needs Linux 6.15"
+        OSError, match=r"PIDFD_GET_INFO is not available: it needs Linux 6\.15$"
     ) as got:
         syscalls.pidfd_get_info(0)
     assert got.value.errno == errno.ENOSYS
 
 
 def test_pidfd_get_info_raises_the_errno_of_a_bad_descriptor() -> None:
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         syscalls.pidfd_get_info(-1)
     assert caught.value.errno == errno.EBADF
 
 
-def test_waitid_reaps_by_pidfd(
-    own: Callable[[Any], Any], sleeper: int, handle: Callable[[int], Any]
-) -> None:
+def test_waitid_reaps_by_pidfd(own: Own, sleeper: int, handle: Callable[[int], Any]) -> None:
     pidfd = own(syscalls.pidfd_open(sleeper))
-    options = syscalls.WEXITED | syscalls.WNOHANG
-    assert syscalls.waitid(syscalls.P_PIDFD, pidfd, options) is None
+    now = syscalls.WEXITED | syscalls.WNOHANG
+    assert syscalls.waitid(syscalls.P_PIDFD, pidfd, now) is None
     os.kill(sleeper, signal.SIGTERM)
     wait_for(pidfd)
-    for options in (options | syscalls.WNOWAIT, options):  # looks first, then takes
+    for options in (now | syscalls.WNOWAIT, now):  # looks first, then takes
         result = syscalls.waitid(syscalls.P_PIDFD, handle(pidfd), options)
         assert result is not None
         assert (result.si_pid, result.si_code) == (sleeper, os.CLD_KILLED)
         assert result.si_status == signal.SIGTERM
     with pytest.raises(ChildProcessError):
-        syscalls.waitid(syscalls.P_PIDFD, pidfd, options)
+        syscalls.waitid(syscalls.P_PIDFD, pidfd, now)
 
 
 def test_waitid_goes_on_after_signals(
-    own: Callable[[Any], Any], sleeper: int, interrupted: Callable[..., Any]
+    own: Own, sleeper: int, interrupted: Callable[..., Any]
 ) -> None:
     pidfd = own(syscalls.pidfd_open(sleeper))
     with interrupted(lambda: os.kill(sleeper, signal.SIGKILL)):
@@ -210,7 +208,7 @@ assert syscalls.get_child_subreaper() is False
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_death_signal_comes_when_the_parent_dies(own: Callable[[Any], Any]) -> None:
+def test_the_death_signal_comes_when_the_parent_dies(own: Own) -> None:
     code = """
 import os, signal, sys
 from lowconmon import syscalls

@@ -15,6 +15,8 @@ from tests.support import is_cloexec, signals_in, status_of, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .conftest import Own
+
 
 @pytest.fixture
 def _mask_restored() -> Iterator[None]:
@@ -30,7 +32,7 @@ def blocked() -> set[int]:
     return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
 
 
-def test_signalfd_reads_blocked_signals_and_no_others(own: Callable[[Any], Any]) -> None:
+def test_signalfd_reads_blocked_signals_and_no_others(own: Own) -> None:
     syscalls.sigprocmask(syscalls.SIG_BLOCK, [syscalls.SIGUSR1, syscalls.SIGUSR2])
     fd = own(syscalls.signalfd([syscalls.SIGUSR1]))
     assert is_cloexec(fd)
@@ -43,9 +45,7 @@ def test_signalfd_reads_blocked_signals_and_no_others(own: Callable[[Any], Any])
     assert signal.sigtimedwait([signal.SIGUSR2], 0) is not None
 
 
-def test_read_signal_takes_one_signal_at_a_time(
-    own: Callable[[Any], Any], handle: Callable[[int], Any]
-) -> None:
+def test_read_signal_takes_one_signal_at_a_time(own: Own, handle: Callable[[int], Any]) -> None:
     # signalfd_siginfo is 128 bytes: a wrong size would lose the second one.
     wanted = [signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGRTMIN, signal.SIGRTMAX]
     syscalls.sigprocmask(syscalls.SIG_BLOCK, wanted)
@@ -64,13 +64,13 @@ def test_signalfd_of_a_number_that_is_no_signal_is_refused() -> None:
         assert caught.value.errno == errno.EINVAL
 
 
-def test_read_signal_raises_the_errno_of_read(own: Callable[[Any], Any]) -> None:
+def test_read_signal_raises_the_errno_of_read(own: Own) -> None:
     reader, writer = own(os.pipe())
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         syscalls.read_signal(writer)
     assert caught.value.errno == errno.EBADF
     os.write(writer, b"too short")
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         syscalls.read_signal(reader)
     assert caught.value.errno == errno.EIO
 
@@ -138,7 +138,21 @@ def test_dispositions_that_cannot_be_are_refused() -> None:
 
 
 def test_signal_numbers_are_those_of_this_machine() -> None:
-    for name in "CHLD CONT HUP INT KILL PIPE QUIT STOP TERM USR1 USR2 WINCH XFSZ".split():
+    for name in [
+        "CHLD",
+        "CONT",
+        "HUP",
+        "INT",
+        "KILL",
+        "PIPE",
+        "QUIT",
+        "STOP",
+        "TERM",
+        "USR1",
+        "USR2",
+        "WINCH",
+        "XFSZ",
+    ]:
         assert getattr(syscalls, f"SIG{name}") == getattr(signal, f"SIG{name}")
     assert signal.NSIG == syscalls.NSIG
     for how in ("SIG_BLOCK", "SIG_UNBLOCK", "SIG_SETMASK"):

@@ -15,9 +15,11 @@ from tests.support import is_cloexec, read_line, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .conftest import Own, Spawner
+
 
 @pytest.fixture
-def pty(own: Callable[[Any], Any]) -> tuple[int, int]:
+def pty(own: Own) -> tuple[int, int]:
     return own(syscalls.openpty())
 
 
@@ -33,7 +35,7 @@ def test_openpty_returns_both_ends_of_one_terminal_close_on_exec(pty: tuple[int,
 
 
 def test_openpty_does_not_become_our_controlling_terminal(pty: tuple[int, int]) -> None:
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         os.tcgetpgrp(pty[1])
     assert caught.value.errno == errno.ENOTTY
 
@@ -70,7 +72,7 @@ def test_the_size_set_at_one_end_is_read_at_the_other(
         assert os.get_terminal_size(pty[1]) == (size[1], size[0])
 
 
-def test_a_resize_sends_sigwinch_to_the_foreground(pty: tuple[int, int], spawner: Any) -> None:
+def test_a_resize_sends_sigwinch_to_the_foreground(pty: tuple[int, int], spawner: Spawner) -> None:
     script = b"trap 'echo resized; exit 7' WINCH; echo ready; while :; do read line; done"
     child = spawner.start("sh", b"-c", script, terminal=pty[1], new_session=True)
     assert read_line(pty[0]) == b"ready\r\n"
@@ -91,14 +93,12 @@ def test_a_resize_sends_sigwinch_to_the_foreground(pty: tuple[int, int], spawner
         lambda fd: syscalls.set_winsize(fd, 1, 1),
     ],
 )
-def test_what_is_no_terminal_is_refused(
-    own: Callable[[Any], Any], call: Callable[[int], object]
-) -> None:
+def test_what_is_no_terminal_is_refused(own: Own, call: Callable[[int], object]) -> None:
     reader, _ = own(os.pipe())
     with pytest.raises(OSError, match="ioctl") as caught:
         call(reader)
     assert caught.value.errno == errno.ENOTTY
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         call(-1)
     assert caught.value.errno == errno.EBADF
 
@@ -109,6 +109,6 @@ def test_the_last_slave_closed_is_told_as_a_hang_up_of_the_master(pty: tuple[int
     os.dup2(placeholder, slave)  # closes the slave, keeps the number for the fixture
     os.close(placeholder)
     wait_for(master)
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         syscalls.read(master, 1)
     assert caught.value.errno == errno.EIO

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from podman_house import House, Podman
+
+from tests.podman.podman_house import House, Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

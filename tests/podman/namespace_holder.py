@@ -48,8 +48,10 @@ def hold_inside() -> int:
     # The old /proc is still there, so the link shows the number that the outside knows.
     pid_outside = Path("/proc/self").readlink()
     subprocess.check_call(["mount", "-t", "proc", "proc", "/proc"])
-    for directory in ("/run", "/dev/shm"):  # /dev/shm holds libpod_lock, one for all storages
-        subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", directory])
+    # /dev/shm holds libpod_lock, one for all storages; the last holds a cache for all.
+    for directory in ("/run", "/dev/shm", "/var/lib/containers"):
+        if Path(directory).is_dir():
+            subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", directory])
     signal.signal(signal.SIGCHLD, _reap)
     print(pid_outside, flush=True)
     while os.read(0, 4096):

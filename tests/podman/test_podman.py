@@ -19,12 +19,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from podman_house import HOME, IDLE, IMAGE, Terminal, read_until, wait_until
+
+from tests.podman.podman_house import HOME, IDLE, IMAGE, Terminal, read_until, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from podman_house import Podman
+    from tests.podman.podman_house import Podman
 
 PROMPT = rb"# "
 MEGABYTE = 1024 * 1024

@@ -88,7 +88,7 @@ def open_fds() -> dict[int, str]:
 
 def children() -> set[int]:
     """Return the children of this process, zombies among them."""
-    found = set()
+    found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):
             text = Path(f"/proc/self/task/{thread}/children").read_text(encoding="ascii")

@@ -40,6 +40,36 @@ printf %s $! > "$pid_file"
 exit {status}
 """
 
+# A runtime in Python that makes a terminal, as `how` says, and hands it over.
+TERMINAL_STUB = """#!{python} -IS
+import fcntl, os, select, socket, stat, sys, termios
+arguments = dict(zip(sys.argv, sys.argv[1:]))
+console = arguments["--console-socket"]
+bundle = arguments.get("--bundle", ".")
+master, slave = os.openpty()
+name = os.ttyname(slave)
+def connect():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(console)
+    return connection
+def send(connection, *fds):
+    socket.send_fds(connection, [name.encode()], fds)
+{how}
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(slave, fd)
+    os.closerange(3, 256)
+    os.execv("/bin/sh", ["sh", "-c", {container!r}])
+with open(arguments["--pid-file"], "w") as file:
+    file.write(str(pid))
+{after}
+os._exit({status})
+"""
+HAND_OVER = "send(connect(), master)"
+
 
 def program() -> list[str]:
     """Return the command that starts the monitor."""
@@ -83,6 +113,7 @@ class Life:
         self.conmon_pid_file = directory / "conmon.pid"
         self.runtime = directory / "runtime"
         self.environment: dict[str, str] = {**os.environ}
+        self.command: list[str] = program()
         self.sync: socket.socket | None = None
         self.attach_pipe: socket.socket | None = None
         self.start_pipe: int = -1  # our writing end
@@ -93,6 +124,18 @@ class Life:
     ) -> Life:
         """Make the runtime one that runs *container*, a shell script, as the container process."""
         text = STUB.format(container=container, before=before, after=after, status=status)
+        return self.script(text)
+
+    def terminal_stub(
+        self, container: str, *, how: str = HAND_OVER, after: str = "", status: int = 0
+    ) -> Life:
+        """Make the runtime one in Python that gives *container*, a shell script, a terminal.
+
+        *how* hands the terminal over; see TERMINAL_STUB for what it may use.
+        """
+        text = TERMINAL_STUB.format(
+            python=sys.executable, container=container, how=how, after=after, status=status
+        )
         return self.script(text)
 
     def script(self, text: str) -> Life:
@@ -120,6 +163,7 @@ class Life:
         exec_session: bool = False,
         raw: list[str] | None = None,
         sync_kind: int = socket.SOCK_SEQPACKET,
+        sync_ends: tuple[socket.socket, socket.socket] | None = None,
         start_pipe: bool = False,
         attach_pipe: bool = False,
         wait: bool = True,
@@ -127,9 +171,10 @@ class Life:
     ) -> Life:
         """Start the monitor with pipes as podman makes them; *raw* stands for all arguments.
 
-        Sets `launcher` (its stderr is a pipe); with *wait*, waits for it to end.
+        Sets `launcher` (its stderr is a pipe); with *wait*, waits for it to end. *sync_ends* are
+        (ours, the monitor's), to be used and closed in the place of a new pair.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, sync_kind)
+        ours, theirs = sync_ends or socket.socketpair(socket.AF_UNIX, sync_kind)
         self.sync = ours
         pass_fds = [theirs.fileno(), *popen.pop("pass_fds", ())]
         environment = {**self.environment, "_OCI_SYNCPIPE": str(theirs.fileno())}
@@ -148,7 +193,7 @@ class Life:
         popen.setdefault("stdout", subprocess.PIPE)
         popen.setdefault("stderr", subprocess.PIPE)
         self.launcher = subprocess.Popen(
-            [*program(), *arguments], env=environment, pass_fds=pass_fds, **popen
+            [*self.command, *arguments], env=environment, pass_fds=pass_fds, **popen
         )
         for end in opened:
             end.close()
@@ -182,7 +227,9 @@ class Life:
 
     def monitor_pid(self) -> int:
         """Return the monitor's pid from its pid file."""
-        return int(wait_until(lambda: read_if_there(self.conmon_pid_file), "the monitor's pid file"))
+        return int(
+            wait_until(lambda: read_if_there(self.conmon_pid_file), "the monitor's pid file")
+        )
 
     def exit_status(self, seconds: float = DEADLINE) -> int:
         """Wait for the exit file and return what it says."""
@@ -282,3 +329,70 @@ def packets(client: socket.socket) -> tuple[bytes, bytes]:
         assert packet[0] in streams, packet[:20]
         chunks[packet[0]].append(packet[1:])
     return b"".join(chunks[2]), b"".join(chunks[3])
+
+
+def sockets_of(pid: int) -> int:
+    """Return how many sockets a process holds: a monitor that has accepted a client has one more."""
+    count = 0
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            count += os.readlink(f"/proc/{pid}/fd/{entry}").startswith("socket:")
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return count
+
+
+def attach_accepted(life: Life) -> socket.socket:
+    """Return a client that the monitor has accepted: from here on it gets everything."""
+    pid = life.monitor_pid()
+    before = sockets_of(pid)
+    client = life.attach()
+    wait_until(lambda: sockets_of(pid) > before, "the client is accepted")
+    return client
+
+
+def ticks_of(pid: int) -> int:
+    """Return the CPU time that a process has used, in clock ticks (usually of 10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def private_kib(pid: int) -> int:
+    """Return how much memory is a process's alone, in KiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_"))
+
+
+def assert_idle(pid: int, window_s: float = 0.3) -> None:
+    """Fail if a process is busy; the window is what is measured, not a wait for anything.
+
+    A process that still works off what came before may need a few windows; one that spins never
+    passes.
+    """
+
+    def idle() -> bool:
+        before = ticks_of(pid)
+        select.select([], [], [], window_s)
+        return ticks_of(pid) - before <= 2  # noqa: PLR2004 - of about 30
+
+    wait_until(idle, f"process {pid} is idle")
+
+
+class Gate:
+    """A FIFO that a container waits at (`read x <PATH`) until the test opens it.
+
+    What is written is for one reader at a time; the path may be used again and again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR)
+
+    def open(self) -> None:
+        """Let the container go on."""
+        os.write(self.fd, b"go\n")
+
+    def close(self) -> None:
+        """Close our end."""
+        os.close(self.fd)

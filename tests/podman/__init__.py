@@ -1,0 +1,1 @@
+"""End-to-end tests with podman: see test_podman.py."""
