@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,27 +13,6 @@ from tests.podman.podman_house import House, Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# What Debian's conmon is known to get wrong: it must go on failing, or leave this list.
-FAULTS_OF_CONMON = {
-    "test_inspect_tells_of_an_out_of_memory_kill": (
-        "conmon 2.1.6 makes the file oom in its working directory, where podman 4.3 does not look"
-    ),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect conmon's own faults when conmon 2.1.6 is the monitor under test."""
-    program = os.environ.get("LOWCONMON_PROGRAM")
-    if not program or not os.access(program, os.X_OK):
-        return  # monitor_program says so
-    said = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False, timeout=15
-    )
-    if said.stdout.startswith("conmon version 2.1.6\n"):
-        for item in items:
-            if reason := FAULTS_OF_CONMON.get(item.name):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(scope="session")
