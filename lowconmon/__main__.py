@@ -9,10 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from .pure.options import Options
-    from .rooms.diagnostics import Diagnostics
+    from ._typing import Diagnostics, NoReturn, Options
 
 _OUR_PIPES = (b"_OCI_SYNCPIPE", b"_OCI_STARTPIPE", b"_OCI_ATTACHPIPE")
 
@@ -146,7 +143,7 @@ def main() -> "NoReturn":
         _leave(1, b"conmon: " + str(error).encode() + b"\n")
     from .monitor import SIGNALS, Monitor
     from .pure import log_drivers, options as options_module
-    from .rooms.diagnostics import LEVELS, Diagnostics
+    from .rooms.diagnostics import Diagnostics
     from .rooms.logs import LogFile
     from .rooms.process import Launcher
 
@@ -164,7 +161,7 @@ def main() -> "NoReturn":
     logs: list[LogFile] = []
     try:
         options_module.check(options, _check_executable, os.getcwdb)
-        diagnostics.configure(LEVELS[options.log_level], options.cid or b"", options.log_tag)
+        diagnostics.configure(options.log_level, options.cid or b"", options.log_tag)
         diagnostics.to_syslog = options.syslog
         plan = log_drivers.plan(
             options.log_path,

@@ -16,30 +16,29 @@ from . import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from ._typing import Callable, Sequence
 
     Handler = Callable[[], object]
 
 _MAX_WAIT_MS = 2**31 - 1
 _ENDED = _syscalls.EPOLLHUP | _syscalls.EPOLLERR
+_CLOSED = {errno.ENOENT, errno.EBADF}
+_READER, _WRITER, _HANGUP = range(3)
 
 
 class Watch:
     """What one descriptor is watched for."""
 
-    __slots__ = ("hangup", "reader", "serial", "writer")
+    __slots__ = ("handlers", "serial")
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
-        self.reader: Handler | None = None
-        self.writer: Handler | None = None
-        self.hangup: Handler | None = None
+        self.handlers: list[Handler | None] = [None, None, None]  # by _READER, _WRITER, _HANGUP
 
     def events(self) -> int:
         """Return the epoll interest; EPOLLHUP and EPOLLERR are always reported."""
-        return (_syscalls.EPOLLIN if self.reader else 0) | (
-            _syscalls.EPOLLOUT if self.writer else 0
-        )
+        reader, writer, _ = self.handlers
+        return (_syscalls.EPOLLIN if reader else 0) | (_syscalls.EPOLLOUT if writer else 0)
 
 
 class Timer:
@@ -60,13 +59,7 @@ class Loop:
     """Readers, writers, hang-ups, pidfds, signals and timers of one thread; see the module's laws."""
 
     __slots__ = (
-        "_added",
-        "_epoll_fd",
-        "_running",
-        "_serial",
-        "_signal_fd",
-        "_timers",
-        "_watches",
+        *("_added", "_epoll_fd", "_running", "_serial", "_signal_fd", "_timers", "_watches"),
         "on_error",
     )
 
@@ -86,32 +79,33 @@ class Loop:
         One handler of a kind for a descriptor: a new one takes the old one's place. Raises OSError:
         EPERM for regular files, which know no readiness.
         """
-        self._set(fd, "reader", handler)
+        self._set(fd, _READER, handler)
 
     def add_writer(self, fd: int, handler: "Handler") -> None:
         """Call *handler* while *fd* is writable, or has ended and nobody else is told."""
-        self._set(fd, "writer", handler)
+        self._set(fd, _WRITER, handler)
 
     def add_hangup(self, fd: int, handler: "Handler") -> None:
         """Call *handler* when *fd* hung up or failed (EPOLLHUP, EPOLLERR) and is not readable."""
-        self._set(fd, "hangup", handler)
+        self._set(fd, _HANGUP, handler)
 
     def add_pidfd(self, pidfd: int, handler: "Handler") -> None:
         """Call *handler* when the process of *pidfd* has ended; it must then be removed."""
-        self._set(pidfd, "reader", handler)
+        self._set(pidfd, _READER, handler)
 
     def remove_reader(self, fd: int) -> None:
         """Stop reading *fd*; nothing happens when nobody does."""
-        self._unset(fd, "reader")
+        self._unset(fd, _READER)
 
     def remove_writer(self, fd: int) -> None:
         """Stop writing *fd*; nothing happens when nobody does."""
-        self._unset(fd, "writer")
+        self._unset(fd, _WRITER)
 
     def remove(self, fd: int) -> None:
         """Stop watching *fd* at all; nothing happens when nobody does, or it is closed already."""
-        if self._watches.pop(fd, None):
-            self._control(_syscalls.EPOLL_CTL_DEL, fd, 0, 0)
+        watch = self._watches.pop(fd, None)
+        if watch:
+            self._control(_syscalls.EPOLL_CTL_DEL, fd, watch)
 
     def add_signals(self, signals: "Sequence[int]", handler: "Callable[[int], object]") -> None:
         """Block *signals* and call *handler* with each that arrives; once a loop."""
@@ -131,7 +125,7 @@ class Loop:
 
     def call_later(self, delay_ms: float, handler: "Handler") -> Timer:
         """Call *handler* once, not before *delay_ms* (0 or less: at the next turn) have passed."""
-        timer = Timer(monotonic_ns() + int(delay_ms * 1_000_000), handler)
+        timer = Timer(monotonic_ns() - int(-delay_ms * 1_000_000 // 1), handler)
         self._added.append(timer)
         return timer
 
@@ -162,63 +156,59 @@ class Loop:
         self._timers.clear()
         self._added.clear()
 
-    def _set(self, fd: int, kind: str, handler: "Handler") -> None:
+    def _set(self, fd: int, kind: int, handler: "Handler") -> None:
         watch = self._watches.get(fd)
-        operation = _syscalls.EPOLL_CTL_MOD
         if watch is None:
             self._serial = (self._serial + 1) & 0xFFFFFFFF
             watch = Watch(self._serial)
-            operation = _syscalls.EPOLL_CTL_ADD
-        old, before = getattr(watch, kind), watch.events()
-        setattr(watch, kind, handler)
-        if operation == _syscalls.EPOLL_CTL_ADD or watch.events() != before or old is None:
-            try:
-                self._control(operation, fd, watch.events(), watch.serial)
-            except OSError:
-                setattr(watch, kind, old)
-                raise
-        self._watches[fd] = watch
-
-    def _unset(self, fd: int, kind: str) -> None:
-        watch = self._watches.get(fd)
-        if watch is None or getattr(watch, kind) is None:
+            watch.handlers[kind] = handler
+            self._control(_syscalls.EPOLL_CTL_ADD, fd, watch)
+            self._watches[fd] = watch
             return
-        setattr(watch, kind, None)
-        if watch.reader or watch.writer or watch.hangup:
-            self._control(_syscalls.EPOLL_CTL_MOD, fd, watch.events(), watch.serial)
+        old, watch.handlers[kind] = watch.handlers[kind], handler
+        try:
+            if old is None:
+                self._control(_syscalls.EPOLL_CTL_MOD, fd, watch)
+        except OSError:
+            watch.handlers[kind] = None
+            raise
+
+    def _unset(self, fd: int, kind: int) -> None:
+        watch = self._watches.get(fd)
+        if watch is None or watch.handlers[kind] is None:
+            return
+        watch.handlers[kind] = None
+        if any(watch.handlers):
+            self._control(_syscalls.EPOLL_CTL_MOD, fd, watch)
         else:
             self.remove(fd)
 
-    def _control(self, operation: int, fd: int, events: int, serial: int) -> None:
-        data = serial << 32 | fd & 0xFFFFFFFF  # -1 is the kernel's to refuse
+    def _control(self, operation: int, fd: int, watch: Watch) -> None:
+        # The mask: a -1 is for the kernel to refuse.
+        events, data = watch.events(), watch.serial << 32 | fd & 0xFFFFFFFF
         try:
             _syscalls.epoll_ctl(self._epoll_fd, operation, fd, events, data)
         except OSError as error:
-            if operation == _syscalls.EPOLL_CTL_DEL:
-                # ENOENT, EBADF: closed before it was removed, and so gone from the set
-                if error.errno not in {errno.ENOENT, errno.EBADF}:
-                    raise
-            elif operation == _syscalls.EPOLL_CTL_MOD and error.errno == errno.ENOENT:
-                # the number was closed and reused behind our back
+            # ENOENT: the number was closed and reused, or closed before it was removed, behind our
+            # back; EBADF: closed before it was removed.
+            if operation == _syscalls.EPOLL_CTL_MOD and error.errno == errno.ENOENT:
                 _syscalls.epoll_ctl(self._epoll_fd, _syscalls.EPOLL_CTL_ADD, fd, events, data)
-            else:
+            elif operation != _syscalls.EPOLL_CTL_DEL or error.errno not in _CLOSED:
                 raise
 
     def _dispatch(self, fd: int, watch: Watch, flags: int) -> None:
-        called = False
-        if watch.reader and (flags & _syscalls.EPOLLIN or (flags & _ENDED and not watch.hangup)):
-            called = True
-            self._call(watch.reader)
-        if watch.hangup and flags & _ENDED and not called and self._watches.get(fd) is watch:
-            called = True
-            self._call(watch.hangup)
-        if (
-            watch.writer
-            and (flags & _syscalls.EPOLLOUT or (flags & _ENDED and not called))
-            and self._running
-            and self._watches.get(fd) is watch
-        ):
-            self._call(watch.writer)
+        reader, _, hangup = watch.handlers
+        ended = flags & _ENDED
+        called = reader if flags & _syscalls.EPOLLIN or (ended and not hangup) else None
+        if called:
+            self._call(called)
+        elif ended and hangup:
+            called = hangup
+            self._call(hangup)
+        # The handler may have removed the watch, or stopped the loop.
+        writer = watch.handlers[_WRITER] if self._watches.get(fd) is watch else None
+        if writer and self._running and (flags & _syscalls.EPOLLOUT or (ended and not called)):
+            self._call(writer)
 
     def _call(self, handler: "Handler") -> None:
         try:
@@ -230,11 +220,9 @@ class Loop:
 
     def _timeout_ms(self) -> int:
         if self._added:
-            # The later before the earlier: sorting is stable, and the first of equals is popped first.
-            timers = (*reversed(self._added), *self._timers)
-            self._added.clear()
-            self._timers = [timer for timer in timers if timer.handler]
-            self._timers.sort(key=lambda timer: timer.due_ns, reverse=True)
+            timers = [timer for timer in self._timers[::-1] + self._added if timer.handler]
+            timers.sort(key=lambda timer: timer.due_ns)  # stable: the first of equals stays first
+            self._timers, self._added = timers[::-1], []
         while self._timers and self._timers[-1].handler is None:
             self._timers.pop()
         if not self._timers:
@@ -245,9 +233,9 @@ class Loop:
 
     def _run_timers(self) -> None:
         now = monotonic_ns()
-        # Popped one by one: when a handler stops the loop or raises, the others stay due.
         while self._running and self._timers and self._timers[-1].due_ns <= now:
             timer = self._timers.pop()
-            if handler := timer.handler:
-                timer.handler = None
+            handler = timer.handler
+            if handler:
+                timer.cancel()
                 self._call(handler)

@@ -21,9 +21,7 @@ from .rooms.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .pure.options import Options
-    from .rooms.diagnostics import Diagnostics
-    from .rooms.logs import LogFile
+    from ._typing import Diagnostics, LogFile, Options
 
 FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.

@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from .._typing import Options
 
 
 def command_line(options: "Options", console_socket: bytes | None) -> list[bytes]:

@@ -14,10 +14,7 @@ from .stdin import Stdin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
-    from .diagnostics import Diagnostics
+    from .._typing import Callable, Diagnostics, Loop
 
 MAX_CLIENTS = 64
 MAX_QUEUE = 1 << 20  # bytes

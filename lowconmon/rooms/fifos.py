@@ -9,10 +9,7 @@ from ..pure.control import RESIZE, LineBuffer, parse_control, parse_winsize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
-    from .diagnostics import Diagnostics
+    from .._typing import Callable, Diagnostics, Loop
 
 _MODE = 0o660
 

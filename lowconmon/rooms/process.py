@@ -12,10 +12,7 @@ from ..pure.processes import exit_code, exit_code_of_wait_status, parse_pid, sta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-    from ..loop import Loop
+    from .._typing import Any, Callable, Loop, Sequence
 
 _UNREAPED_MS = 2000
 _NEVER_IGNORED = (_syscalls.SIGPIPE, _syscalls.SIGXFSZ)  # CPython ignores them

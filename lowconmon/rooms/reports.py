@@ -8,10 +8,7 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
-    from .diagnostics import Diagnostics
+    from .._typing import Callable, Diagnostics, Loop
 
 _RETRY_MS = 100
 _MAX_TRIES = 50  # 5 s

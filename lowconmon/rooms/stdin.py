@@ -11,9 +11,7 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
+    from .._typing import Callable, Loop
 
 MAX_PACKET = 32768  # what is longer is cut
 _EMPTY = memoryview(b"")

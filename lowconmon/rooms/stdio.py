@@ -13,9 +13,7 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
+    from .._typing import Callable, Loop
 
 READ_SIZE = 65536
 _MAX_HELD = 1 << 20  # bytes a stream, before the start succeeded

@@ -11,10 +11,7 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..loop import Loop
-    from .diagnostics import Diagnostics
+    from .._typing import Callable, Diagnostics, Loop
 
 _NAME = b"console"
 _GONE = {errno.ENOENT, errno.ENOTDIR}

@@ -169,9 +169,7 @@ def test_no_listen_pid_is_made_up(life: Life) -> None:
 @pytest.mark.contract("RT-16", "SYNC-11", "START-16", "START-17")
 @pytest.mark.parametrize("value", [b"", b"0", b"-1", b"abc", b"99999999999", b"\xff"])
 @pytest.mark.parametrize("option", [[], ["--replace-listen-pid"]], ids=["plain", "replace"])
-def test_an_invalid_listen_pid_fails_the_start(
-    life: Life, value: bytes, option: list[str]
-) -> None:
+def test_an_invalid_listen_pid_fails_the_start(life: Life, value: bytes, option: list[str]) -> None:
     seen = Witness(life)
     life.command = odd(block=[b"LISTEN_PID=" + value])
     life.stub("exit 0", before=seen.shell()).start(*option)

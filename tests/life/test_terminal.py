@@ -60,10 +60,8 @@ def witnessed(life: Life) -> list[str]:
 
 
 def consoles(life: Life, *more: Path) -> list[Path]:
-    """Return what is left of console sockets where they may be made."""
-    places = [life.bundle, Path("/run"), Path("/tmp"), *more]
-    before = set(getattr(life, "consoles_before", ()))
-    return [path for place in places for path in place.glob(".conmon-*") if path not in before]
+    """Return what is left of console sockets in the bundle, and in *more* that is ours alone."""
+    return [path for place in (life.bundle, *more) for path in place.glob(".conmon-*")]
 
 
 def size_of(path: str) -> tuple[int, int]:
