@@ -107,6 +107,13 @@ class Loop:
         if watch:
             self._control(_syscalls.EPOLL_CTL_DEL, fd, watch)
 
+    def discard(self, fd: int) -> int:
+        """Stop watching *fd* and close it; return -1 to put in its place, which is nothing here."""
+        if fd >= 0:
+            self.remove(fd)
+            _syscalls.close(fd)
+        return -1
+
     def add_signals(self, signals: "Sequence[int]", handler: "Callable[[int], object]") -> None:
         """Block *signals* and call *handler* with each that arrives; once a loop."""
         _syscalls.sigprocmask(_syscalls.SIG_BLOCK, signals)
@@ -125,7 +132,7 @@ class Loop:
 
     def call_later(self, delay_ms: float, handler: "Handler") -> Timer:
         """Call *handler* once, not before *delay_ms* (0 or less: at the next turn) have passed."""
-        timer = Timer(monotonic_ns() - int(-delay_ms * 1_000_000 // 1), handler)
+        timer = Timer(monotonic_ns() + round(delay_ms * 1_000_000), handler)
         self._added.append(timer)
         return timer
 

@@ -184,8 +184,7 @@ class Monitor:
     def _go(self, arguments: list[bytes], index: int) -> None:
         """Start the runtime when the launcher has done its part; it has said so if it could not."""
         go = _syscalls.read(self.go_fd, 1)
-        self._loop.remove(self.go_fd)
-        _syscalls.close(self.go_fd)
+        self._loop.discard(self.go_fd)
         if go:
             self._start_runtime(arguments, index)
         else:
@@ -206,8 +205,7 @@ class Monitor:
             self._refuse(f"Failed to fork the create command: {error.strerror}")
             return
         for fd in (*self._child_fds, self.start_fd):
-            if fd >= 0:
-                _syscalls.close(fd)
+            self._loop.discard(fd)
 
     # What the rooms tell
 
@@ -335,9 +333,8 @@ class Monitor:
         """Close the container's output, what the manager left in us, and the attach listener."""
         self._stdio.close()
         self._attach.close_listener()
-        for fd in self.inherited_fds:
-            _syscalls.close(fd)
-        self.inherited_fds = []
+        while self.inherited_fds:
+            self._loop.discard(self.inherited_fds.pop())
 
     def _do_write_exit_files(self) -> None:
         record = ExitRecord(self._loop, self._diagnostics, self._exit_paths())

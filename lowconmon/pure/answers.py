@@ -17,7 +17,7 @@ def message(name: str, number: int, text: bytes = b"") -> bytes:
     Of a long *text* the tail is kept: the last lines of a runtime say why it failed.
     """
     plain = f'{{"{name}": {number}}}\n'
-    text = text[-MAX_MESSAGE:].rstrip(b"\0")
+    text = text.rstrip(b"\0")[-MAX_MESSAGE:]
     if not text:
         return plain.encode()
     head, tail = f'{{"{name}": {number}, "message": "', '"}\n'

@@ -6,6 +6,8 @@ what one read brought is formatted at once, so a text without newline is a P, an
 
 MAX_TEXT = 8192
 _SECOND = 1_000_000_000
+_STAMP = b"0000-00-00T00:00:00.000000000"
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def civil(days: int) -> tuple[int, int, int]:
@@ -76,6 +78,7 @@ def mend_tail(tail: bytes) -> tuple[int, bytes]:
     fields = open_record.split(b" ", 3)
     if len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P"):
         return 0, b"\n"
-    if len(open_record) == len(tail):  # no record of ours anywhere: someone else's bytes stay
+    begins_as_ours = _STAMP.startswith(open_record[: len(_STAMP)].translate(_ZEROS))
+    if len(open_record) == len(tail) and not begins_as_ours:  # someone else's bytes stay
         return 0, b"\n"
     return len(open_record), b""

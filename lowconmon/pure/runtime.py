@@ -15,9 +15,15 @@ def command_line(options: "Options", console_socket: bytes | None) -> list[bytes
     if options.exec:
         line += [b"exec", *pid_file, b"--process", options.exec_process_spec or b"", b"--detach"]
     else:
-        line += [b"create", b"--bundle", options.bundle or b"", *pid_file]
+        command, bundle = (
+            b"create" if options.restore is None else b"restore",
+            options.bundle or b"",
+        )
+        line += [command, b"--bundle", bundle, *pid_file]
         line += [b"--no-pivot"] if options.no_pivot else []
         line += [b"--no-new-keyring"] if options.no_new_keyring else []
+        if options.restore is not None:
+            line += [b"--detach", b"--image-path", options.restore, b"--work-path", bundle]
     line += options.runtime_opt
     if console_socket is not None:
         line += [b"--console-socket", console_socket]
@@ -42,8 +48,8 @@ def listen_pid_index(environment: list[bytes], monitor_pid: int, *, replace: boo
         return -1
     text = value.lstrip()
     digits = text[1:] if text[:1] == b"+" else text
-    count = len(digits) - len(digits.lstrip(b"0123456789"))
-    pid = int(digits[: min(count, 20)] or b"0")
+    digits = digits[: len(digits) - len(digits.lstrip(b"0123456789"))].lstrip(b"0")
+    pid = int(digits or b"0") if len(digits) < 11 else 0
     if not 0 < pid < 2**31:
         raise ValueError("Invalid LISTEN_PID " + value[:10].decode("utf-8", "replace"))
     return index if replace or pid == monitor_pid else -1

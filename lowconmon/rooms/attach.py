@@ -117,10 +117,7 @@ class Attach:
 
     def close_listener(self) -> None:
         """Take no more clients."""
-        if self._listener_fd >= 0:
-            self._loop.remove(self._listener_fd)
-            _syscalls.close(self._listener_fd)
-        self._listener_fd = -1
+        self._listener_fd = self._loop.discard(self._listener_fd)
 
     def flush(self, flushed: "Callable[[], object]") -> None:
         """Give each client what is queued, for at most a second, and its end; then call back."""

@@ -40,10 +40,8 @@ class ControlFifos:
 
     def close(self) -> None:
         """Close both; the files stay."""
-        for fd in self._fds:
-            self._loop.remove(fd)
-            _syscalls.close(fd)
-        self._fds.clear()
+        while self._fds:
+            self._loop.discard(self._fds.pop())
 
     detach = close
 

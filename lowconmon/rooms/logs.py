@@ -1,8 +1,8 @@
 """Own a log file: whole records in order, whatever the disk does.
 
-Where a write fails, what was read is held (bounded), the container waits, and the write is tried
-again every 100 ms from where it stopped; so nothing is lost when space comes back. What is still
-held at the end is counted and warned about, and a record that was only begun is cut off.
+Where a write fails, a record that was only begun is cut off, what was read is held (bounded), the
+container waits, and the write is tried again every 100 ms; so nothing is lost when space comes back.
+What is still held at the end is counted and warned about.
 """
 
 import errno
@@ -90,9 +90,8 @@ class LogFile:
         except OSError as error:  # the directory is gone, say: the old file still takes records
             self._diagnostics.warn("Failed to open log file", error)
             return
-        self._cut()
         _syscalls.close(self._fd)
-        self._fd, self._regular = fd, regular
+        self._fd, self._regular, self._begun = fd, regular, 0
 
     def sync(self) -> None:
         """Put the file on stable storage; may take as long as the disk does."""
@@ -107,7 +106,6 @@ class LogFile:
         if self._fd < 0:
             return
         self._flush()
-        self._cut()
         self._lost += self._held.count(b"\n")
         if self._lost:
             self._diagnostics.warn(f"{self._lost} records could not be written to {self._name}")
@@ -152,6 +150,7 @@ class LogFile:
                 self._loop.call_later(_RETRY_MS, self._flush_again)
         whole = self._held.rfind(b"\n", 0, done) + 1
         self._held, self._begun = self._held[whole:], done - whole
+        self._cut()
         if was_full and not self.full():
             self._on_room()
 
@@ -160,11 +159,11 @@ class LogFile:
             self._flush()
 
     def _cut(self) -> None:
-        """Cut off a record that was only begun; it is still held whole."""
+        """Cut off a record that was only begun; it is held whole, and written whole later."""
         if self._begun and self._regular:
             try:
                 size = _syscalls.fstat(self._fd).st_size
                 _syscalls.ftruncate(self._fd, size - self._begun)
-            except OSError as error:
+                self._begun = 0
+            except OSError as error:  # then what is missing of it follows
                 self._diagnostics.warn("Failed to cut off a torn record", error)
-        self._begun = 0

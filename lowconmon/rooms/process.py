@@ -47,9 +47,7 @@ class Process:
     def finish(self, code: int) -> None:
         """Take *code* as the process's end, once."""
         if self.pidfd >= 0:
-            self._loop.remove(self.pidfd)
-            _syscalls.close(self.pidfd)
-            self.pidfd = -1
+            self.pidfd = self._loop.discard(self.pidfd)
             self._on_end(code)
 
     def signal(self, number: int) -> None:

@@ -102,10 +102,7 @@ class MessagePipe:
 
     def close(self) -> None:
         """Close the pipe; what was not taken is lost."""
-        if self._fd >= 0:
-            self._loop.remove(self._fd)
-            _syscalls.close(self._fd)
-        self._fd = -1
+        self._fd = self._loop.discard(self._fd)
         self._pending.clear()
 
     detach = close

@@ -97,7 +97,7 @@ class Stdio:
     def close(self) -> None:
         """Close what is still open."""
         for stream in self._streams:
-            self._close(stream)
+            stream.fd = self._loop.discard(stream.fd)
 
     def detach(self) -> None:
         """Close, and let a drain that waits go on."""
@@ -109,12 +109,6 @@ class Stdio:
             self._loop.remove(stream.fd)
         elif stream.fd >= 0:
             self._loop.add_reader(stream.fd, lambda: self._read(stream))
-
-    def _close(self, stream: Stream) -> None:
-        if stream.fd >= 0:
-            self._loop.remove(stream.fd)
-            _syscalls.close(stream.fd)
-            stream.fd = -1
 
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
@@ -133,7 +127,7 @@ class Stdio:
                 return False
             data = b""
         if not data:
-            self._close(stream)
+            stream.fd = self._loop.discard(stream.fd)
             if self._drained:
                 self._check_drained()
             return False

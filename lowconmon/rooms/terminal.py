@@ -13,8 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Callable, Diagnostics, Loop
 
-_NAME = b"console"
-_GONE = {errno.ENOENT, errno.ENOTDIR}
+_KIND = _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
 
 
 class Terminal:
@@ -33,19 +32,18 @@ class Terminal:
         self._diagnostics = diagnostics
         self._on_master = on_master
         self._directory = b""
-        self._listener_fd = self._connection_fd = -1
+        self._listener_fd = self._connection_fd = self.master_fd = -1
         self._size: tuple[int, int] | None = None
-        self.master_fd = -1
 
-    def listen(self, directories: "list[bytes]") -> bytes:
-        """Make the socket below the first directory that can hold it; return its path.
+    def listen(self, parents: list[bytes]) -> bytes:
+        """Make the socket below the first of *parents* that can hold it; return its path.
 
-        Raises OSError, of the last directory tried.
+        Raises OSError, of the last one tried.
         """
         failure = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        for parent in directories:
+        for parent in parents:
             directory = parent + b"/.conmon-" + os.urandom(4).hex().encode()
-            path = directory + b"/" + _NAME
+            path = directory + b"/console"
             if len(path) > _syscalls.SUN_PATH_MAX or not parent.startswith(b"/"):
                 continue
             try:
@@ -54,13 +52,10 @@ class Terminal:
                 failure = error
                 continue
             self._directory = directory
-            fd = _syscalls.socket(
-                _syscalls.AF_UNIX, _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
-            )
-            self._listener_fd = fd
-            _syscalls.bind(fd, path)
-            _syscalls.listen(fd, 1)
-            self._loop.add_reader(fd, self._accept)
+            self._listener_fd = _syscalls.socket(_syscalls.AF_UNIX, _KIND)
+            _syscalls.bind(self._listener_fd, path)
+            _syscalls.listen(self._listener_fd, 1)
+            self._loop.add_reader(self._listener_fd, self._accept)
             return path
         raise failure
 
@@ -82,19 +77,17 @@ class Terminal:
 
     def close(self) -> None:
         """Remove the socket; the master stays with who adopted it."""
-        for fd in (self._listener_fd, self._connection_fd):
-            if fd >= 0:
-                self._loop.remove(fd)
-                _syscalls.close(fd)
-        self._listener_fd = self._connection_fd = -1
-        if self._directory:
-            directory, self._directory = self._directory, b""
+        self._listener_fd = self._loop.discard(self._listener_fd)
+        self._connection_fd = self._loop.discard(self._connection_fd)
+        directory, self._directory = self._directory, b""
+        if directory:
             try:
-                _syscalls.unlink(directory + b"/" + _NAME)
+                _syscalls.unlink(directory + b"/console")
                 _syscalls.rmdir(directory)
+            except FileNotFoundError:  # somebody removed the bundle
+                return
             except OSError as error:
-                if error.errno not in _GONE:  # someone else removed it
-                    self._diagnostics.warn("Failed to remove console socket", error)
+                self._diagnostics.warn("Failed to remove console socket", error)
 
     detach = close
 
@@ -107,9 +100,8 @@ class Terminal:
             self._diagnostics.warn("a stranger connected to the console socket")
             _syscalls.close(fd)
             return
-        self._loop.remove(self._listener_fd)
-        _syscalls.close(self._listener_fd)
-        self._listener_fd, self._connection_fd = -1, fd
+        self._listener_fd = self._loop.discard(self._listener_fd)
+        self._connection_fd = fd
         self._loop.add_reader(fd, self._receive)
 
     def _receive(self) -> None:
@@ -120,14 +112,13 @@ class Terminal:
         except ConnectionResetError:
             fds = []
         self.close()
-        if fds:
+        for fd in fds:
             try:
-                _syscalls.set_oflag(fds[0], _syscalls.get_oflag(fds[0]) | _syscalls.ONLCR)
+                _syscalls.set_oflag(fd, _syscalls.get_oflag(fd) | _syscalls.ONLCR)
+                self.master_fd = fd
             except OSError as error:  # ENOTTY: no terminal at all
                 self._diagnostics.warn("Failed to get console terminal settings", error)
-                _syscalls.close(fds.pop())
-        if fds:
-            self.master_fd = fds[0]
-            if self._size:
-                self.resize(*self._size)
-        self._on_master(bool(fds))
+                _syscalls.close(fd)
+        if self._size:
+            self.resize(*self._size)
+        self._on_master(self.master_fd >= 0)

@@ -29,7 +29,7 @@ ERROR = b"[conmon:e]: "
 LACKING = {option[2:].decode() for option, _ in oracle_differences.OPTIONS_THAT_THE_ORACLE_LACKS}
 # --syslog is left out: the machine's log would get thousands of lines.
 ROWS = [row for row in options.TABLE if row[0] not in {"help", "syslog", *LACKING}]
-LONGS = [row[0].encode() for row in ROWS]
+LONGS = [name.encode() for name in (*(row[0] for row in ROWS), *options.ALIASES)]
 FLAGS = [b"--" + row[0].encode() for row in ROWS if row[2] == "flag" and row[0] != "version"]
 LETTERS = "".join(row[1] for row in ROWS)
 

@@ -57,6 +57,25 @@ def run() -> Callable[[Loop], None]:
     return run
 
 
+class Log(list[str]):
+    """What was called; `log("x")` is a handler that says so."""
+
+    def __call__(self, name: str) -> Callable[[], None]:
+        return lambda: self.append(name)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def full_pipe(own: Callable[[Any], Any]) -> tuple[int, int]:
+    """Return both ends of a pipe that has something to read."""
+    reader, writer = own(os.pipe())
+    os.write(writer, b"x")
+    return reader, writer
+
+
 class Bell:
     """A descriptor that stops the loop when it is rung: after all that was ready before."""
 

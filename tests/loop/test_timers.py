@@ -82,7 +82,7 @@ def test_ten_thousand_timers_run_in_order_and_in_little_time(loop: Loop, run: Ru
     for _ in range(10_000):
         delay_ms = shuffled.uniform(0, 200)
         timer = loop.call_later(delay_ms, int)
-        timer.handler = lambda due_ns=timer.due_ns: ran.append(due_ns)  # type: ignore[misc]
+        timer.handler = lambda due_ns=timer.due_ns: ran.append(due_ns)
     loop.call_later(250, loop.stop)
     run(loop)
     assert len(ran) == 10_000
@@ -139,22 +139,35 @@ def test_nobody_wakes_for_a_cancelled_timer(loop: Loop, clock: Clock) -> None:
     for _ in range(10):
         loop.call_later(5, lambda: pytest.fail("ran")).cancel()
     later = [loop.call_later(10 + number, lambda: pytest.fail("ran")) for number in range(10)]
-    loop.call_later(1, lambda: [timer.cancel() for timer in later])
+    for timer in later:
+        loop.call_later(1, timer.cancel)
     run_all(loop, 1000)
     assert clock.waits == [1, 999]
 
 
-def test_a_cancelled_timer_lets_go_of_its_handler_at_once(loop: Loop) -> None:
-    class Room:
-        def handler(self) -> None:
-            """Do nothing."""
+class Room:
+    """Something that a timer's handler belongs to."""
 
+    def handler(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("end", ["cancelled", "run", "loop closed"])
+def test_a_timer_that_is_over_lets_go_of_its_handler(loop: Loop, end: str) -> None:
     room = Room()
-    timer = loop.call_later(10**6, room.handler)
+    timer = loop.call_later(0, room.handler)
     watched = weakref.ref(room)
     del room
+    gc.collect()
     assert watched() is not None
-    timer.cancel()
+    if end == "cancelled":
+        timer.cancel()
+    elif end == "run":
+        loop.call_later(0, loop.stop)
+        loop.run()
+    else:
+        del timer
+        loop.close()
     gc.collect()
     assert watched() is None
 
@@ -257,7 +270,12 @@ def test_a_stop_among_due_timers_loses_none_of_them(loop: Loop, clock: Clock) ->
 
 def test_a_timer_that_stops_the_loop_loses_no_event(loop: Loop, own: Own, clock: Clock) -> None:
     ran: list[str] = []
-    loop.add_reader(own(os.eventfd(1)), lambda: (ran.append("event"), loop.stop()))
+
+    def event() -> None:
+        ran.append("event")
+        loop.stop()
+
+    loop.add_reader(own(os.eventfd(1)), event)
     loop.call_later(0, loop.stop)
     loop.run()
     assert ran == []
@@ -268,7 +286,12 @@ def test_a_timer_that_stops_the_loop_loses_no_event(loop: Loop, own: Own, clock:
 
 def test_a_timer_may_stop_and_close_the_loop() -> None:
     loop = Loop()
-    loop.call_later(0, lambda: (loop.stop(), loop.close()))
+
+    def end() -> None:
+        loop.stop()
+        loop.close()
+
+    loop.call_later(0, end)
     loop.call_later(0, lambda: pytest.fail("ran"))
     loop.run()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from lowconmon.pure.log_drivers import LogPlan, plan
+from lowconmon.pure import log_drivers
+from lowconmon.pure.log_drivers import LogPlan
 from lowconmon.pure.options import CheckError
 
 LONG_ID = b"0123456789abc"  # 13 characters: one more than journald's short id
+plan = functools.partial(log_drivers.plan, open_file=lambda _: None)
 
 
 def planned(*specs: bytes, cid: bytes = LONG_ID, tag: bytes | None = None) -> LogPlan:

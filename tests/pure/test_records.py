@@ -215,9 +215,6 @@ def test_a_file_torn_in_the_text_of_its_first_record_is_made_whole(content: byte
 
 
 @pytest.mark.contract("LOG-33")
-@pytest.mark.xfail(
-    strict=True, reason="mend_tail takes the torn head of a file's only record for a stranger's"
-)
 def test_a_file_torn_in_the_head_of_its_first_record_is_made_whole() -> None:
     for size in range(1, len(STAMP + b" stdout F")):
         check_mended(FILES[0][:size])

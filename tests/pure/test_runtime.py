@@ -20,7 +20,6 @@ EXTRA = {
     "some": (["--root=X", "--debug"], ["--preserve-fds", "2"]),
     "empty": ([""], [""]),
 }
-NO_RESTORE = pytest.mark.xfail(strict=True, reason="command_line knows no --restore yet")
 
 
 def said(*arguments: str) -> Options:
@@ -72,7 +71,6 @@ def test_the_command_line_of_create(switches: set[str], extra: str) -> None:
 
 
 @pytest.mark.contract("RT-2")
-@NO_RESTORE
 def test_the_command_line_of_restore() -> None:
     for switches, extra in itertools.product(SWITCHES, EXTRA):
         words = given_on_command_line(switches, extra)
@@ -206,8 +204,5 @@ def test_an_invalid_listen_pid_is_refused_with_its_first_ten_bytes(value: bytes)
     assert str(caught.value) == "Invalid LISTEN_PID " + value[:10].decode("utf-8", "replace")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="listen_pid_index looks at 20 digits, leading zeros included"
-)
 def test_listen_pid_may_have_any_number_of_leading_zeros() -> None:
     assert listen_pid_index([b"LISTEN_PID=" + b"0" * 30 + b"7"], 7, replace=False) == 0

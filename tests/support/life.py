@@ -1,7 +1,7 @@
 """Live a container's life under the monitor, from outside: command line, pipes, files, sockets.
 
 The program is $LOWCONMON_PROGRAM where it is set (an installed one, or Debian's conmon as the
-oracle), else this tree's own as `python -m lowconmon`. Runtimes are small shell programs (`stub`) or
+oracle), else this tree's own. Runtimes are small shell programs (`stub`) or
 hostrun. Nothing here sleeps: it waits for files, messages and ends, each with a deadline.
 """
 
@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+_ROOT = str(Path(__file__).parents[2])
+_IN_TREE = f"import sys; sys.path.insert(0, {_ROOT!r}); from lowconmon.__main__ import main; main()"
 DEADLINE = 20.0  # seconds; generous, for slow machines
 
 STUB = """#!/bin/sh
@@ -74,7 +76,7 @@ HAND_OVER = "send(connect(), master)"
 def program() -> list[str]:
     """Return the command that starts the monitor."""
     path = os.environ.get("LOWCONMON_PROGRAM")
-    return [path] if path else [sys.executable, "-m", "lowconmon"]
+    return [path] if path else [sys.executable, "-c", _IN_TREE]
 
 
 def wait_until(check: Any, what: str, seconds: float = DEADLINE) -> Any:
