@@ -11,8 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._typing import Diagnostics, NoReturn, Options
 
-_OUR_PIPES = (b"_OCI_SYNCPIPE", b"_OCI_STARTPIPE", b"_OCI_ATTACHPIPE")
-
 
 def _fill_standard_descriptors() -> None:
     """Put /dev/null where 0, 1 or 2 is closed, or the next file opened would become stdio."""
@@ -50,24 +48,22 @@ def _leave(status: int, text: bytes = b"", fd: int = 2) -> "NoReturn":
     os._exit(status)
 
 
-def _pipes(environment: list[bytes], diagnostics: "Diagnostics") -> list[int]:
-    """Return the manager's pipes, now CLOEXEC, -1 for one that is not given."""
+def _pipe(environment: list[bytes], name: bytes, diagnostics: "Diagnostics") -> int:
+    """Return the manager's pipe that *name* tells, now CLOEXEC; -1 when none is given."""
     from .pure.runtime import find_variable
 
-    fds = []
-    for name in _OUR_PIPES:
-        index, value = find_variable(environment, name)
-        fds.append(int(value) if value.isdigit() and len(value) < 10 else -1)
-        if index >= 0 and fds[-1] < 0:
-            diagnostics.error(f"unable to parse {name.decode()}")
-            _leave(1)
-        try:
-            if index >= 0:
-                os.set_inheritable(fds[-1], False)  # noqa: FBT003 - os's own argument
-        except OSError as error:
-            diagnostics.error(f"unable to make {name.decode()} CLOEXEC", error)
-            _leave(1)
-    return fds
+    index, value = find_variable(environment, name)
+    if index < 0:
+        return -1
+    if not value.isdigit() or len(value) > 9:
+        diagnostics.error(f"unable to parse {name.decode()}")
+        _leave(1)
+    try:
+        os.set_inheritable(int(value), False)  # noqa: FBT003 - os's own argument
+    except OSError as error:
+        diagnostics.error(f"unable to make {name.decode()} CLOEXEC", error)
+        _leave(1)
+    return int(value)
 
 
 def _wait_for_start(fd: int) -> None:
@@ -181,10 +177,15 @@ def main() -> "NoReturn":
     if missing:
         _leave(1, b"conmon: --" + missing + b" is not supported yet\n")
 
-    pipes = sync_fd, start_fd, attach_fd = _pipes(launcher.environment, diagnostics)
-    if options.exec_attach and attach_fd < 0:
-        diagnostics.error("--attach specified but _OCI_ATTACHPIPE was not")
-        _leave(1)
+    sync_fd = _pipe(launcher.environment, b"_OCI_SYNCPIPE", diagnostics)
+    start_fd = _pipe(launcher.environment, b"_OCI_STARTPIPE", diagnostics)
+    attach_fd = -1
+    if options.exec_attach:
+        attach_fd = _pipe(launcher.environment, b"_OCI_ATTACHPIPE", diagnostics)
+        if attach_fd < 0:
+            diagnostics.error("--attach specified but _OCI_ATTACHPIPE was not")
+            _leave(1)
+    pipes = (sync_fd, start_fd, attach_fd)
     try:
         launcher.oom_score_adj = _lower_oom_score()
     except OSError as error:
@@ -204,7 +205,8 @@ def main() -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
-    monitor = Monitor(options, diagnostics, launcher, logs[-1] if logs else None, sync_fd)
+    log = logs[-1] if logs else LogFile(diagnostics, None)
+    monitor = Monitor(options, diagnostics, launcher, log, sync_fd)
     monitor.start_fd, monitor.attach_fd, monitor.go_fd = start_fd, attach_fd, go_fd
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     _leave(monitor.run() & 0xFF)

@@ -1,137 +1,33 @@
-"""Types of the compiled module; a test compares the names with it."""
+# ruff: noqa: PYI017 - chains of names
+"""Types of the compiled module; a test compares the names with it.
 
+The constants are attributes of `lib`; they stand outside because `_syscalls` makes them its own.
+"""
+
+from collections.abc import Callable
 from typing import Any
-
-CPointer = Any  # cffi converts bytes, lists, buffers and NULL
 
 ffi: Any
 
-class _Lib:
-    EPOLLIN: int
-    EPOLLOUT: int
-    EPOLLERR: int
-    EPOLLHUP: int
-    EPOLLRDHUP: int
-    EPOLL_CTL_ADD: int
-    EPOLL_CTL_MOD: int
-    EPOLL_CTL_DEL: int
-    SIGCHLD: int
-    SIGCONT: int
-    SIGHUP: int
-    SIGINT: int
-    SIGKILL: int
-    SIGPIPE: int
-    SIGQUIT: int
-    SIGSTOP: int
-    SIGTERM: int
-    SIGUSR1: int
-    SIGUSR2: int
-    SIGWINCH: int
-    SIGXFSZ: int
-    SIG_BLOCK: int
-    SIG_UNBLOCK: int
-    SIG_SETMASK: int
-    NSIG: int
-    AF_UNIX: int
-    SOCK_STREAM: int
-    SOCK_DGRAM: int
-    SOCK_SEQPACKET: int
-    SOCK_NONBLOCK: int
-    SOCK_CLOEXEC: int
-    MSG_DONTWAIT: int
-    MSG_NOSIGNAL: int
-    MSG_CTRUNC: int
-    MSG_TRUNC: int
-    IN_CREATE: int
-    IN_MODIFY: int
-    IN_MOVED_FROM: int
-    IN_MOVED_TO: int
-    IN_DELETE: int
-    IN_DELETE_SELF: int
-    IN_ATTRIB: int
-    IN_CLOSE_WRITE: int
-    IN_IGNORED: int
-    IN_NONBLOCK: int
-    IN_CLOEXEC: int
-    F_SETPIPE_SZ: int
-    F_GETPIPE_SZ: int
-    F_ADD_SEALS: int
-    F_GET_SEALS: int
-    F_SEAL_SEAL: int
-    F_SEAL_SHRINK: int
-    F_SEAL_GROW: int
-    F_SEAL_WRITE: int
-    CLOSE_RANGE_CLOEXEC: int
-    ONLCR: int
-    LC_SUN_PATH_MAX: int
-    def lc_epoll_create1(self) -> int: ...
-    def lc_epoll_ctl(
-        self, epoll_fd: int, operation: int, fd: int, events: int, data: int, /
-    ) -> int: ...
-    def lc_epoll_wait(
-        self, epoll_fd: int, pairs: CPointer, room: int, timeout_ms: int, /
-    ) -> int: ...
-    def lc_signalfd(self, signals: CPointer, count: int, /) -> int: ...
-    def lc_read_signal(self, fd: int, /) -> int: ...
-    def lc_sigprocmask(
-        self, how: int, signals: CPointer, count: int, old_signals: CPointer, /
-    ) -> int: ...
-    def lc_get_disposition(self, signal: int, /) -> int: ...
-    def lc_set_disposition(self, signal: int, ignore: int, /) -> int: ...
-    def lc_pidfd_open(self, pid: int, /) -> int: ...
-    def lc_pidfd_send_signal(self, pidfd: int, signal: int, /) -> int: ...
-    def lc_pidfd_get_info(self, pidfd: int, exit_code: CPointer, /) -> int: ...
-    def lc_set_child_subreaper(self, on: int, /) -> int: ...
-    def lc_get_child_subreaper(self) -> int: ...
-    def lc_set_pdeathsig(self, signal: int, /) -> int: ...
-    def lc_set_name(self, name: CPointer, /) -> int: ...
-    def lc_openpty(self, fds: CPointer, /) -> int: ...
-    def lc_get_oflag(self, fd: int, flags: CPointer, /) -> int: ...
-    def lc_set_oflag(self, fd: int, flags: int, /) -> int: ...
-    def lc_set_winsize(self, fd: int, rows: int, columns: int, /) -> int: ...
-    def lc_get_winsize(self, fd: int, sizes: CPointer, /) -> int: ...
-    def lc_socket(self, family: int, type: int, /) -> int: ...
-    def lc_socketpair(self, family: int, type: int, fds: CPointer, /) -> int: ...
-    def lc_bind(self, fd: int, path: CPointer, length: int, /) -> int: ...
-    def lc_connect(self, fd: int, path: CPointer, length: int, /) -> int: ...
-    def lc_listen(self, fd: int, backlog: int, /) -> int: ...
-    def lc_accept4(self, fd: int, flags: int, /) -> int: ...
-    def lc_shutdown(self, fd: int, /) -> int: ...
-    def lc_peer_uid(self, fd: int, uid: CPointer, /) -> int: ...
-    def lc_send(self, fd: int, data: CPointer, length: int, flags: int, /) -> int: ...
-    def lc_send_fds(
-        self, fd: int, data: CPointer, length: int, fds: CPointer, count: int, flags: int, /
-    ) -> int: ...
-    def lc_recv_fds(
-        self,
-        fd: int,
-        data: CPointer,
-        length: int,
-        fds: CPointer,
-        count: CPointer,
-        flags: CPointer,
-        /,
-    ) -> int: ...
-    def lc_sendmmsg(
-        self,
-        fd: int,
-        parts: CPointer,
-        lengths: CPointer,
-        parts_each: CPointer,
-        count: int,
-        flags: int,
-        /,
-    ) -> int: ...
-    def lc_inotify_init1(self, flags: int, /) -> int: ...
-    def lc_inotify_add_watch(self, fd: int, path: CPointer, mask: int, /) -> int: ...
-    def lc_inotify_rm_watch(self, fd: int, watch: int, /) -> int: ...
-    def lc_inotify_next(
-        self, data: CPointer, length: int, watch: CPointer, mask_cookie_name: CPointer, /
-    ) -> int: ...
-    def lc_fcntl(self, fd: int, command: int, argument: int, /) -> int: ...
-    def lc_close_range(self, first: int, last: int, flags: int, /) -> int: ...
-    def lc_spawn(
-        self, path: CPointer, argv: CPointer, envp: CPointer, how: CPointer, error_fd: CPointer, /
-    ) -> int: ...
+EPOLLIN = EPOLLOUT = EPOLLERR = EPOLLHUP = EPOLLRDHUP = EPOLL_CTL_ADD = EPOLL_CTL_MOD = 0
+EPOLL_CTL_DEL = SIGCHLD = SIGCONT = SIGHUP = SIGINT = SIGKILL = SIGPIPE = SIGQUIT = SIGSTOP = 0
+SIGTERM = SIGUSR1 = SIGUSR2 = SIGWINCH = SIGXFSZ = SIG_BLOCK = SIG_UNBLOCK = SIG_SETMASK = NSIG = 0
+AF_UNIX = SOCK_STREAM = SOCK_DGRAM = SOCK_SEQPACKET = SOCK_NONBLOCK = SUN_PATH_MAX = 0
+MSG_DONTWAIT = MSG_CTRUNC = MSG_TRUNC = CLOSE_RANGE_CLOEXEC = ONLCR = IN_CREATE = IN_MODIFY = 0
+IN_MOVED_FROM = IN_MOVED_TO = IN_DELETE = IN_DELETE_SELF = IN_ATTRIB = IN_CLOSE_WRITE = 0
+IN_IGNORED = F_SETPIPE_SZ = F_GETPIPE_SZ = F_ADD_SEALS = F_GET_SEALS = F_SEAL_SEAL = 0
+F_SEAL_SHRINK = F_SEAL_GROW = F_SEAL_WRITE = 0
 
-lib: _Lib
+_shim: Callable[..., int]  # called through `_call`, which passes on what it got
+
+class _Lib:
+    NSIG: int
+    lc_epoll_create1 = lc_epoll_ctl = lc_epoll_wait = lc_signalfd = lc_sigprocmask = _shim
+    lc_get_disposition = lc_set_disposition = lc_pidfd_send_signal = lc_pidfd_get_info = _shim
+    lc_set_child_subreaper = lc_get_child_subreaper = lc_set_pdeathsig = lc_set_name = _shim
+    lc_openpty = lc_get_oflag = lc_set_oflag = lc_set_winsize = lc_get_winsize = lc_socket = _shim
+    lc_socketpair = lc_bind = lc_connect = lc_listen = lc_accept4 = lc_shutdown = _shim
+    lc_peer_uid = lc_send = lc_send_fds = lc_recv_fds = lc_sendmmsg = lc_inotify_init1 = _shim
+    lc_inotify_add_watch = lc_inotify_rm_watch = lc_fcntl = lc_close_range = lc_spawn = _shim
+
+lib: type[_Lib]

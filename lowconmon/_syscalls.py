@@ -11,101 +11,35 @@ import sys as _sys
 
 if _sys.platform != "linux":
     raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _sys.platform)
-
-from os import (  # after the check: elsewhere os lacks some
-    P_PIDFD as P_PIDFD,
-    WEXITED as WEXITED,
-    WNOHANG as WNOHANG,
-    WNOWAIT as WNOWAIT,
-    close as close,
-    eventfd as eventfd,
-    eventfd_read as eventfd_read,
-    eventfd_write as eventfd_write,
-    fstat as fstat,
-    fsync as fsync,
-    ftruncate as ftruncate,
-    memfd_create as memfd_create,
-    mkdir as mkdir,
-    mkfifo as mkfifo,
-    open as open,  # noqa: A004 - open(2), as everywhere in os
-    pipe2 as pipe2,
-    pread as pread,
-    read as read,
-    readv as readv,
-    rename as rename,
-    rmdir as rmdir,
-    stat as stat,
-    symlink as symlink,
-    unlink as unlink,
-    write as write,
-)
-
-
-def _check_kernel(release: str) -> None:
-    """Raise ImportError when *release* (of uname(2)) is older than 5.9, the first with close_range."""
-    numbers = [
-        int("0" + part.partition("-")[0]) for part in release.split(".")[:2] if part[:1].isdigit()
-    ]
-    if numbers < [5, 9]:
-        raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + release)
-
-
-_check_kernel(_os.uname().release)
+_release = _os.uname().release  # Linux 5.9 is the first with close_range
+if [int(part) for part in _release.replace("-", ".").split(".")[:2] if part.isdigit()] < [5, 9]:
+    raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _release)
 
 from ._ffi import ffi as _ffi, lib as _lib  # noqa: E402 - only where it can work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
 
-    from typing_extensions import Buffer
+    from _typeshed import FileDescriptorLike as Fd, ReadableBuffer as Buffer
 
-    class HasFileno(Protocol):
-        def fileno(self) -> int: ...
+    from ._ffi import *  # noqa: F403 - the constants
+del TYPE_CHECKING  # no part of the interface
 
-    Fd = int | HasFileno
+# The constants that build_ffi.py lists and _ffi.pyi declares
+globals().update({name: getattr(_lib, name) for name in dir(_lib) if name.isupper()})
 
-EPOLLIN, EPOLLOUT, EPOLLERR = _lib.EPOLLIN, _lib.EPOLLOUT, _lib.EPOLLERR
-EPOLLHUP, EPOLLRDHUP = _lib.EPOLLHUP, _lib.EPOLLRDHUP
-EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL = (
-    _lib.EPOLL_CTL_ADD,
-    _lib.EPOLL_CTL_MOD,
-    _lib.EPOLL_CTL_DEL,
-)
-SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL = (
-    _lib.SIGCHLD,
-    _lib.SIGCONT,
-    _lib.SIGHUP,
-    _lib.SIGINT,
-    _lib.SIGKILL,
-)
-SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM = _lib.SIGPIPE, _lib.SIGQUIT, _lib.SIGSTOP, _lib.SIGTERM
-SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ = _lib.SIGUSR1, _lib.SIGUSR2, _lib.SIGWINCH, _lib.SIGXFSZ
-SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK, NSIG = (
-    _lib.SIG_BLOCK,
-    _lib.SIG_UNBLOCK,
-    _lib.SIG_SETMASK,
-    _lib.NSIG,
-)
-AF_UNIX, SOCK_STREAM, SOCK_DGRAM = _lib.AF_UNIX, _lib.SOCK_STREAM, _lib.SOCK_DGRAM
-SOCK_SEQPACKET, SOCK_NONBLOCK = _lib.SOCK_SEQPACKET, _lib.SOCK_NONBLOCK
-MSG_DONTWAIT, MSG_CTRUNC, MSG_TRUNC = _lib.MSG_DONTWAIT, _lib.MSG_CTRUNC, _lib.MSG_TRUNC
-IN_CREATE, IN_MODIFY, IN_ATTRIB = _lib.IN_CREATE, _lib.IN_MODIFY, _lib.IN_ATTRIB
-IN_MOVED_FROM, IN_MOVED_TO, IN_CLOSE_WRITE = (
-    _lib.IN_MOVED_FROM,
-    _lib.IN_MOVED_TO,
-    _lib.IN_CLOSE_WRITE,
-)
-IN_DELETE, IN_DELETE_SELF, IN_IGNORED = _lib.IN_DELETE, _lib.IN_DELETE_SELF, _lib.IN_IGNORED
-F_SETPIPE_SZ, F_GETPIPE_SZ = _lib.F_SETPIPE_SZ, _lib.F_GETPIPE_SZ
-F_ADD_SEALS, F_GET_SEALS, F_SEAL_SEAL = _lib.F_ADD_SEALS, _lib.F_GET_SEALS, _lib.F_SEAL_SEAL
-F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = _lib.F_SEAL_SHRINK, _lib.F_SEAL_GROW, _lib.F_SEAL_WRITE
-CLOSE_RANGE_CLOEXEC, ONLCR = _lib.CLOSE_RANGE_CLOEXEC, _lib.ONLCR
-SUN_PATH_MAX = _lib.LC_SUN_PATH_MAX
+# What os has is handed on unchanged.
+close, fstat, fsync, ftruncate = _os.close, _os.fstat, _os.fsync, _os.ftruncate
+mkdir, mkfifo, rename, rmdir = _os.mkdir, _os.mkfifo, _os.rename, _os.rmdir
+open, pread, read, readv = _os.open, _os.pread, _os.read, _os.readv  # noqa: A001 - open(2)
+stat, symlink, unlink, write = _os.stat, _os.symlink, _os.unlink, _os.write
+eventfd, eventfd_read, eventfd_write = _os.eventfd, _os.eventfd_read, _os.eventfd_write
+memfd_create, pidfd_open, waitid = _os.memfd_create, _os.pidfd_open, _os.waitid
+P_PIDFD, WEXITED, WNOHANG, WNOWAIT = _os.P_PIDFD, _os.WEXITED, _os.WNOHANG, _os.WNOWAIT
 
 _events = _ffi.new("uint64_t[]", 2 * 64)
-_signals = _ffi.new("int[]", NSIG)
+_signals = _ffi.new("int[]", _lib.NSIG)
 _pair = _ffi.new("int[2]")
 
 
@@ -123,9 +57,6 @@ def _call(function: "Callable[..., int]", *arguments: object) -> int:
             raise OSError(-result, _os.strerror(-result))
 
 
-# epoll(7)
-
-
 def epoll_create1() -> int:
     """Return a new epoll descriptor (epoll_create1(2))."""
     return _call(_lib.lc_epoll_create1)
@@ -141,15 +72,8 @@ def epoll_ctl(epoll_fd: "Fd", operation: int, fd: "Fd", events: int = 0, data: i
 
 def epoll_wait(epoll_fd: "Fd", timeout_ms: int = -1) -> "list[tuple[int, int]]":
     """Return up to 64 pairs of (events, data); none after *timeout_ms* or a signal (epoll_wait(2))."""
-    count = _lib.lc_epoll_wait(_fd(epoll_fd), _events, 64, timeout_ms)
-    if count == -_errno.EINTR:
-        return []
-    if count < 0:
-        raise OSError(-count, _os.strerror(-count))
+    count = _call(_lib.lc_epoll_wait, _fd(epoll_fd), _events, timeout_ms)
     return [(_events[2 * i], _events[2 * i + 1]) for i in range(count)]
-
-
-# Signals
 
 
 def signalfd(signals: "Sequence[int]") -> int:
@@ -159,7 +83,8 @@ def signalfd(signals: "Sequence[int]") -> int:
 
 def read_signal(signal_fd: "Fd") -> int:
     """Return the number of the next pending signal. Raises BlockingIOError when there is none."""
-    return _call(_lib.lc_read_signal, _fd(signal_fd))
+    data = _os.read(_fd(signal_fd), _ffi.sizeof("struct signalfd_siginfo"))
+    return int(_ffi.from_buffer("struct signalfd_siginfo[]", data)[0].ssi_signo)
 
 
 def sigprocmask(how: int, signals: "Sequence[int]") -> list[int]:
@@ -178,38 +103,23 @@ def set_disposition(signal: int, disposition: str) -> None:
     _call(_lib.lc_set_disposition, signal, ("default", "ignored").index(disposition))
 
 
-# Processes
-
-
-def pidfd_open(pid: int) -> int:
-    """Return a pidfd for *pid* (pidfd_open(2)). Raises OSError: ESRCH, EINVAL, ENOSYS."""
-    return _call(_lib.lc_pidfd_open, pid)
-
-
 def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:
     """Send *signal* to the process (pidfd_send_signal(2)). Raises OSError: ESRCH, EPERM."""
     _call(_lib.lc_pidfd_send_signal, _fd(pidfd), signal)
 
 
 def pidfd_get_info(pidfd: "Fd") -> int | None:
-    """Return the wait status of any process, None until its parent has reaped it.
+    """Return the wait status of any process, child or not; None until its parent has reaped it.
 
-    The way to the exit status of a process that is not our child (PIDFD_GET_INFO, Linux 6.15).
-    Raises OSError: ENOSYS on an older kernel ("not available"), ESRCH.
+    Raises OSError: ENOSYS on kernels before Linux 6.15, ESRCH (PIDFD_GET_INFO).
     """
     status = _ffi.new("int *")
     try:
         return status[0] if _call(_lib.lc_pidfd_get_info, _fd(pidfd), status) else None
     except OSError as error:
-        if error.errno != _errno.ENOSYS:
-            raise
-        text = "PIDFD_GET_INFO is not available: it needs Linux 6.15"
-        raise OSError(_errno.ENOSYS, text) from None
-
-
-def waitid(id_type: int, target: "Fd", options: int) -> "_os.waitid_result | None":
-    """Return what became of a child, None with WNOHANG when nothing did (waitid(2))."""
-    return _os.waitid(id_type, _fd(target), options)
+        if error.errno == _errno.ENOSYS:
+            error.strerror = "PIDFD_GET_INFO is not available: it needs Linux 6.15"
+        raise
 
 
 def set_child_subreaper(on: bool) -> None:  # noqa: FBT001 - as prctl's argument
@@ -251,33 +161,27 @@ def spawn(  # noqa: PLR0913 - a process has that many sides
 ) -> tuple[int, int]:
     """Start *path* and return at once with (pid, error_fd); nothing but C runs before exec.
 
-    error_fd is non-blocking: it reads exec's errno as a native int, or EOF once exec worked; the
-    child then ended with status 127. *environment* holds entries as in environ(7), byte for byte;
-    the one at *listen_pid_index* becomes LISTEN_PID=<pid of the child>. *stdio*: descriptors for 0-2
-    (-1: inherited); *terminal* stands for all three and becomes the controlling terminal. Before
-    exec the child blocks until *wait_fd* has been read once. *blocked*, *ignored*, *defaulted*:
-    its signal mask and dispositions. *death_signal*: what it gets when the caller's thread dies.
-    Raises OSError: EAGAIN, ENOMEM, EMFILE.
+    error_fd is non-blocking: it reads the errno of what failed as a native int (the child ends with
+    status 127), or EOF once exec worked. *environment*: entries as in environ(7); the one at
+    *listen_pid_index* becomes LISTEN_PID=<pid of the child>. *stdio*: descriptors for 0-2, -1 for
+    inherited; *terminal* stands for all three and becomes the controlling terminal. *death_signal*:
+    sent when the caller's thread dies. Before exec the child blocks until *wait_fd* was read once.
+    Raises OSError: EAGAIN, ENOMEM, EMFILE; IndexError.
     """
-    argv = [_ffi.new("char[]", argument) for argument in arguments]
-    envp = [_ffi.new("char[]", entry) for entry in environment]
-    how = _ffi.new("struct lc_spawn *")
-    how.stdio = stdio
-    how.terminal, how.new_session, how.death_signal = terminal, new_session, death_signal
-    how.wait_fd, how.listen_pid_index = wait_fd, listen_pid_index
-    score = _ffi.NULL if oom_score_adj is None else _ffi.new("char[]", oom_score_adj)
-    directory = _ffi.NULL if cwd is None else _ffi.new("char[]", cwd)
+    if listen_pid_index >= len(environment):
+        raise IndexError("listen_pid_index is beyond the environment")
+    how, error_fd = _ffi.new("struct lc_spawn *"), _ffi.new("int *")
+    how.stdio, how.terminal, how.new_session = stdio, terminal, new_session
+    how.death_signal, how.wait_fd, how.listen_pid_index = death_signal, wait_fd, listen_pid_index
+    # What only C points to has a name here, or cffi would free it before the call.
+    argv = [*(_ffi.new("char[]", argument) for argument in arguments), _ffi.NULL]
+    envp = [*(_ffi.new("char[]", entry) for entry in environment), _ffi.NULL]
+    texts = [_ffi.new("char[]", it) if it is not None else _ffi.NULL for it in (oom_score_adj, cwd)]
     lists = [_ffi.new("int[]", list(signals)) for signals in (blocked, ignored, defaulted)]
-    how.oom_score_adj, how.cwd = score, directory
+    how.oom_score_adj, how.cwd = texts
     how.blocked, how.ignored, how.defaulted = lists
-    how.blocked_count, how.ignored_count = len(blocked), len(ignored)
-    how.defaulted_count = len(defaulted)
-    error_fd = _ffi.new("int *")
-    vectors = _ffi.new("char *[]", [*argv, _ffi.NULL]), _ffi.new("char *[]", [*envp, _ffi.NULL])
-    return _call(_lib.lc_spawn, path, *vectors, how, error_fd), error_fd[0]
-
-
-# Terminals
+    how.blocked_count, how.ignored_count, how.defaulted_count = map(len, lists)
+    return _call(_lib.lc_spawn, path, argv, envp, how, error_fd), error_fd[0]
 
 
 def openpty() -> tuple[int, int]:
@@ -288,9 +192,7 @@ def openpty() -> tuple[int, int]:
 
 def get_oflag(fd: "Fd") -> int:
     """Return the output flags (c_oflag, ONLCR among them) of a terminal (tcgetattr(3))."""
-    flags = _ffi.new("unsigned int *")
-    _call(_lib.lc_get_oflag, _fd(fd), flags)
-    return int(flags[0])
+    return _call(_lib.lc_get_oflag, _fd(fd))
 
 
 def set_oflag(fd: "Fd", flags: int) -> None:
@@ -307,9 +209,6 @@ def get_winsize(fd: "Fd") -> tuple[int, int]:
     """Return (rows, columns) of a terminal (TIOCGWINSZ)."""
     _call(_lib.lc_get_winsize, _fd(fd), _pair)
     return _pair[0], _pair[1]
-
-
-# Sockets: unix(7)
 
 
 def socket(family: int, kind: int) -> int:
@@ -350,9 +249,7 @@ def shutdown(fd: "Fd") -> None:
 
 def peer_uid(fd: "Fd") -> int:
     """Return the user id of the process at the other end (SO_PEERCRED)."""
-    uid = _ffi.new("uint32_t *")
-    _call(_lib.lc_peer_uid, _fd(fd), uid)
-    return int(uid[0])
+    return _call(_lib.lc_peer_uid, _fd(fd))
 
 
 def send(fd: "Fd", data: "Buffer", flags: int = 0) -> int:
@@ -372,11 +269,10 @@ def recv_fds(fd: "Fd", size: int, max_fds: int, flags: int = 0) -> "tuple[bytes,
 
     The flags tell MSG_TRUNC and MSG_CTRUNC. No data is the end of a stream.
     """
-    data = _ffi.new("char[]", size)
-    fds = _ffi.new("int[]", max_fds + 1)
+    data, fds = _ffi.new("char[]", size), _ffi.new("int[]", max_fds + 1)
     count, out = _ffi.new("int *", max_fds), _ffi.new("int *", flags)
     got = _call(_lib.lc_recv_fds, _fd(fd), data, size, fds, count, out)
-    return _ffi.buffer(data, got)[:], [fds[i] for i in range(count[0])], out[0]
+    return _ffi.buffer(data, got)[:], list(fds[0 : count[0]]), out[0]
 
 
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
@@ -385,18 +281,13 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
     At most 64 messages or 128 parts go out in one call: a short count is normal.
     """
     parts = [_ffi.from_buffer(part) for message in messages for part in message]
-    vector = _ffi.new("char *[]", parts)
-    lengths = [len(part) for part in parts]
-    each = [len(message) for message in messages]
-    return _call(_lib.lc_sendmmsg, _fd(fd), vector, lengths, each, len(each), flags)
-
-
-# inotify(7), fcntl(2)
+    lengths, each = [len(part) for part in parts], [len(message) for message in messages]
+    return _call(_lib.lc_sendmmsg, _fd(fd), parts, lengths, each, len(each), flags)
 
 
 def inotify_init1() -> int:
     """Return a non-blocking inotify descriptor (inotify_init1(2))."""
-    return _call(_lib.lc_inotify_init1, _lib.IN_NONBLOCK | _lib.IN_CLOEXEC)
+    return _call(_lib.lc_inotify_init1)
 
 
 def inotify_add_watch(fd: "Fd", path: bytes, mask: int) -> int:
@@ -411,13 +302,18 @@ def inotify_rm_watch(fd: "Fd", watch: int) -> None:
 
 def inotify_events(data: bytes) -> "list[tuple[int, int, int, bytes]]":
     """Return (watch, mask, cookie, name) of each event in *data*, as read from the descriptor."""
-    found = []
-    fields, start = _ffi.new("uint32_t[4]"), 0
-    while size := _lib.lc_inotify_next(data[start:], len(data) - start, _pair, fields):
-        name = start + fields[2]
-        found.append((_pair[0], fields[0], fields[1], data[name : name + fields[3]]))
-        start += size
+    found, start, head = [], 0, _ffi.sizeof("struct inotify_event")
+    while start + head <= len(data):
+        event = _ffi.from_buffer("struct inotify_event *", data[start : start + head])
+        name, start = start + head, start + head + event.len
+        if start <= len(data):
+            found.append((event.wd, event.mask, event.cookie, data[name:start].partition(b"\0")[0]))
     return found
+
+
+def pipe2(flags: int = 0) -> tuple[int, int]:
+    """Return (reader, writer) of a new pipe; O_CLOEXEC need not be among the flags (pipe2(2))."""
+    return _os.pipe2(flags | _os.O_CLOEXEC)
 
 
 def fcntl(fd: "Fd", command: int, argument: int = 0) -> int:

@@ -2,12 +2,11 @@
 
 usage: hostrun [--root DIR] [--log FILE] COMMAND
   create [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
-  exec --process FILE [--detach] [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
+  exec --process FILE --detach [--pid-file FILE] [--console-socket PATH] [--preserve-fds N] ID
   start ID | state ID | kill ID [SIGNAL] | delete [--force] ID
 
-Laws: no Python process stays: what `create` made waits in C for the byte that `start` writes; a
-process is known by pid and start time, so a reused pid is never signalled; bad input raises
-ValueError or OSError: one line, status 1.
+Laws: what `create` made waits in C, not in Python, for the byte that `start` writes; a process is
+known by pid and start time, so a reused pid is never signalled; bad input: one line and status 1.
 """
 
 import getopt
@@ -17,22 +16,18 @@ import re
 import select
 import signal
 import sys
-import time
+from typing import Any
 
 from . import _syscalls
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 COMMANDS = ("create", "delete", "exec", "kill", "start", "state")
-# As getopt wants them; every one is known to every command, and those of runc are accepted.
+# For getopt. Each is taken with any command; those of the last line change nothing.
 OPTIONS = ["root=", "log=", "bundle=", "pid-file=", "console-socket=", "preserve-fds=", "process="]
-OPTIONS += ["detach", "force", "help", "log-format=", "debug", "systemd-cgroup"]
-OPTIONS += ["no-pivot", "no-new-keyring"]
+OPTIONS += ["force", "help"]
+OPTIONS += ["detach", "debug", "log-format=", "systemd-cgroup", "no-pivot", "no-new-keyring"]
 
 
-def _load(path: str) -> "dict[str, Any]":
+def _load(path: str) -> dict[str, Any]:
     """Return the JSON object in a file."""
     with open(path, "rb") as file:
         try:
@@ -44,13 +39,9 @@ def _load(path: str) -> "dict[str, Any]":
 def _publish(path: str, text: str) -> None:
     """Make a file appear with all of its text or not at all."""
     temporary = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}")
-    fd = _syscalls.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        _syscalls.write(fd, text.encode())
-        _syscalls.rename(temporary, path)
-    except OSError:
-        _syscalls.unlink(temporary)
-        raise
+    with open(temporary, "xb") as file:
+        file.write(text.encode())
+    _syscalls.rename(temporary, path)
 
 
 def _start_time(pid: int) -> int:
@@ -85,24 +76,22 @@ def _terminal(console: str) -> int:
     """Return the slave of a new terminal whose master went over the console socket."""
     master, slave = _syscalls.openpty()
     connection = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_STREAM)
-    try:
-        _syscalls.connect(connection, os.fsencode(console))
-        _syscalls.send_fds(connection, os.ttyname(slave).encode(), [master])
-    except OSError as error:
-        raise ValueError(f"{console}: {error}") from None
+    os.stat(console)  # an error of connect names no file
+    _syscalls.connect(connection, os.fsencode(console))
+    _syscalls.send_fds(connection, os.ttyname(slave).encode(), [master])
     _syscalls.close(connection)  # a created process would hold it, and the master, until its start
     _syscalls.close(master)
     return slave
 
 
-class Container:
+class _Container:
     """A directory with the state and, until the start, the FIFO on which the process waits."""
 
     def __init__(self, root: str, name: str, options: dict[str, str]) -> None:
         self.name, self.home, self.options = name, f"{root}/{name}", options
         self.record, self.fifo = f"{self.home}/state.json", f"{self.home}/exec.fifo"
 
-    def _find(self) -> "dict[str, Any]":
+    def _find(self) -> dict[str, Any]:
         """Return the OCI state; what ended, or has another's pid now, has pid 0."""
         if not os.path.lexists(self.record):
             raise FileNotFoundError(f'container "{self.name}" does not exist')
@@ -121,8 +110,8 @@ class Container:
         _syscalls.pidfd_send_signal(pidfd, number)
         return pidfd
 
-    def _launch(self, process: object, *, wait: bool) -> int:
-        """Check and spawn a process, which may have to wait for the start; return its pid."""
+    def _launch(self, process: object, *, wait: bool) -> None:
+        """Check and spawn a process, which may have to wait for the start."""
         if not isinstance(process, dict) or not process.get("args"):
             raise ValueError("process.args: missing or empty")
         argv, env = _strings("args", process["args"]), _strings("env", process.get("env", []))
@@ -150,7 +139,6 @@ class Container:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        return pid
 
     def create(self) -> None:
         bundle = self.options["--bundle"] = os.path.abspath(self.options.get("--bundle", "."))
@@ -178,19 +166,16 @@ class Container:
 
     def kill(self) -> None:
         name = self.options["SIGNAL"].upper().removeprefix("SIG")
-        known = {kind.name: kind for kind in signal.Signals}
-        number = int(name) if name.isdecimal() else known.get(f"SIG{name}", signal.NSIG)
-        if number >= signal.NSIG:
+        number = name if name.isdecimal() else getattr(signal, f"SIG{name}", signal.NSIG)
+        if int(number) >= signal.NSIG:
             raise ValueError(f'unknown signal "{name}"')
-        self._signal(number)
+        self._signal(int(number))
 
     def delete(self) -> None:
         if "--force" not in self.options and self._find()["status"] == "running":
             raise ValueError("a container that is running cannot be deleted")
         try:
-            pidfd = self._signal(signal.SIGKILL)
-            if not select.select([pidfd], [], [], 10)[0]:
-                raise TimeoutError("the container does not die")
+            select.select([self._signal(signal.SIGKILL)], [], [], 10)  # until it is dead
         except (ProcessLookupError, FileNotFoundError, ValueError):
             pass  # it has ended, or its `create` was killed half-way, or with --force it never was
         if os.path.lexists(self.home):
@@ -201,30 +186,7 @@ class Container:
     def exec(self) -> None:
         if not self._find()["pid"]:
             raise ValueError("a container that is stopped can run no process")
-        pid = self._launch(_load(self.options.get("--process", "process.json")), wait=False)
-        if "--detach" not in self.options:
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            os._exit(code if code >= 0 else 128 - code)
-
-
-def _run(rest: list[str], options: dict[str, str]) -> None:
-    words = []
-    while rest:  # options may stand before and after the command
-        pairs, rest = getopt.getopt(rest, "", OPTIONS)
-        options |= pairs
-        words += rest[:1]
-        rest = rest[1:]
-    if "--help" in options:
-        _syscalls.write(1, f"{__doc__}".encode())
-        return
-    command, name, options["SIGNAL"], *surplus = (*words, "", "", "TERM")[: max(3, len(words))]
-    if command not in COMMANDS or surplus:
-        raise ValueError(f"no such command, or too many arguments: {words}: see --help")
-    if not re.fullmatch(r"\w[\w+.-]*", name, re.ASCII):
-        raise ValueError(f'invalid container ID format: "{name}"')
-    _syscalls.close_range(3 + int(options.get("--preserve-fds", "0")))
-    base = os.environ.get("XDG_RUNTIME_DIR", "/run") if os.geteuid() else "/run"
-    getattr(Container(options.get("--root", f"{base}/hostrun"), name, options), command)()
+        self._launch(_load(self.options.get("--process", "process.json")), wait=False)
 
 
 def main() -> None:
@@ -232,19 +194,29 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no KeyboardInterrupt
     while _syscalls.open("/dev/null", os.O_RDWR) < 3:
         pass
-    options: dict[str, str] = {}
+    rest, words, options = sys.argv[1:], list[str](), dict[str, str]()
     try:
-        _run(sys.argv[1:], options)
+        while rest:  # options may stand before and after the command
+            pairs, rest = getopt.getopt(rest, "", OPTIONS)
+            options |= pairs
+            words, rest = words + rest[:1], rest[1:]
+        if "--help" in options:
+            _syscalls.write(1, f"{__doc__}".encode())
+            os._exit(0)
+        command, name, options["SIGNAL"] = (*words, *("", "", "TERM")[len(words) :])[:3]
+        if command not in COMMANDS or len(words) > 2 + (command == "kill"):
+            raise ValueError(f"no such command, or too many arguments: {words}: see --help")
+        if not re.fullmatch(r"\w[\w+.-]*", name, re.ASCII):
+            raise ValueError(f'{command}: invalid container ID format: "{name}"')
+        _syscalls.close_range(3 + max(0, int(options.get("--preserve-fds", "0"))))
+        base = os.environ.get("XDG_RUNTIME_DIR", "/run") if os.geteuid() else "/run"
+        getattr(_Container(options.get("--root", f"{base}/hostrun"), name, options), command)()
     except (OSError, OverflowError, ValueError, getopt.GetoptError) as error:
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
-        if "--log" in options:  # as JSON, whatever --log-format is
-            entry = {"level": "error", "msg": text, "time": time.strftime("%FT%TZ", time.gmtime())}
-            try:
-                fd = _syscalls.open(options["--log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-                _syscalls.write(fd, json.dumps(entry).encode() + b"\n")
-            except OSError as failure:
-                text += f" (and {failure})"
         _syscalls.write(2, f"hostrun: {text}\n".encode())
+        if "--log" in options:  # as JSON, whatever --log-format is
+            fd = _syscalls.open(options["--log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            _syscalls.write(fd, json.dumps({"level": "error", "msg": text}).encode() + b"\n")
         os._exit(1)
     os._exit(0)
 

@@ -40,7 +40,7 @@ class Monitor:
         *("_error_fd", "_failure", "_fifos", "_launcher", "_lifecycle", "_link", "_log", "_loop"),
         *("_options", "_pid", "_runtime", "_runtime_started", "_signal", "_stale", "_status"),
         *("_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished", "attach_fd", "go_fd"),
-        *("inherited_fds", "start_fd"),
+        *("_crashed", "inherited_fds", "start_fd"),
     )
 
     def __init__(
@@ -48,7 +48,7 @@ class Monitor:
         options: "Options",
         diagnostics: "Diagnostics",
         launcher: Launcher,
-        log: "LogFile | None",
+        log: "LogFile",
         sync_fd: int,
     ) -> None:
         self._options = options
@@ -66,7 +66,7 @@ class Monitor:
         self._terminal = Terminal(loop, diagnostics, self._terminal_came)
         self._stdio = Stdio(loop, self._deliver)
         self._attach = Attach(loop, diagnostics, self._balance)
-        self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, self._reopen_log)
+        self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, log.reopen)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._bundle_fd = self._error_fd = -1
         self._link = b""  # from the socket directory to the bundle
@@ -75,22 +75,20 @@ class Monitor:
         self._stale: bytes | None = None  # what the pid file said before
         self._failure = ""  # why the start failed, where the runtime does not say
         self._pid = self._status = -1
-        self._timed_out = False
+        self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command"}
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
         self._loop.add_signals(SIGNALS, self._signalled)
+        environment, replace = self._launcher.environment, self._options.replace_listen_pid
         try:
             console = self._set_up()
-            environment, replace = self._launcher.environment, self._options.replace_listen_pid
             index = listen_pid_index(environment, os.getpid(), replace=replace)
-        except OSError as error:
-            self._refuse(f"{self._failure}: {error.strerror}")
-            return 1
-        except ValueError as error:
-            self._refuse(str(error))
+        except (OSError, ValueError) as error:
+            reason = f"{self._failure}: {error.strerror}" if isinstance(error, OSError) else error
+            self._refuse(str(reason))
             return 1
         arguments = command_line(self._options, console)
         if self.go_fd >= 0:
@@ -108,8 +106,7 @@ class Monitor:
         `_failure` says what did not work when OSError is raised.
         """
         options, console = self._options, None
-        if self._log:
-            self._log.watch(self._loop, self._balance)
+        self._log.watch(self._loop, self._balance)
         if options.bundle is not None:
             self._failure = "Failed to open bundle"
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -117,7 +114,9 @@ class Monitor:
             self._diagnostics.bundle_fd = self._bundle_fd
         if options.terminal:
             self._failure = "Failed to create console socket"
-            console = self._terminal.listen(self._console_directories())
+            parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
+            parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]  # noqa: S108
+            console = self._terminal.listen(parents)
             self._attach.stdin.expected = True
         else:
             self._failure = "Failed to create !terminal stdio pipe"
@@ -131,7 +130,10 @@ class Monitor:
         if self._bundle_fd >= 0:
             self._failure = "Failed to create attach socket"
             self._clear_way()
-            self._attach.listen(self._bundle_fd, self._stall_ms())
+            stall = self._variable(_STALL_VARIABLE)
+            if stall and not stall.isdigit():
+                self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
+            self._attach.listen(self._bundle_fd, int(stall) * 1000 if stall.isdigit() else 0)
             self._failure = "Failed to create control fifo"
             self._fifos.open(self._bundle_fd)
             attach_pipe = MessagePipe(self._loop, self._diagnostics, self.attach_fd)
@@ -145,11 +147,8 @@ class Monitor:
         os.fchmod(self._child_fds[number], 0o777)  # a container's user may reopen /dev/stdout
         self._stdio.add(name, packet_type, reading_fd)
 
-    def _console_directories(self) -> list[bytes]:
-        bundle = os.path.abspath(self._options.bundle) if self._options.bundle else b""
-        _, runtime_directory = find_variable(self._launcher.environment, b"XDG_RUNTIME_DIR")
-        _, temporary = find_variable(self._launcher.environment, b"TMPDIR")
-        return [bundle, runtime_directory, b"/run", temporary, b"/tmp"]  # noqa: S108
+    def _variable(self, name: bytes) -> bytes:
+        return find_variable(self._launcher.environment, name)[1]
 
     def _clear_way(self) -> None:
         """Remove what an earlier life left at the socket's place; link to it where clients look."""
@@ -163,32 +162,24 @@ class Monitor:
             _syscalls.symlink(options.bundle or b".", link)
             self._link = link
 
-    def _stall_ms(self) -> int:
-        index, value = find_variable(self._launcher.environment, _STALL_VARIABLE)
-        if index >= 0 and not value.isdigit():
-            self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
-        return int(value) * 1000 if value.isdigit() else 0
-
     def _refuse(self, text: str) -> None:
-        """Answer for a start that failed before there was a runtime, and leave."""
-        self._diagnostics.error(text)
-        self._answer(-1, text.encode("utf-8", "surrogateescape"))
-        self._give_up()
-
-    def _give_up(self) -> None:
+        """Answer, unless *text* is empty, for a start that failed before its runtime; leave."""
+        if text:
+            self._diagnostics.error(text)
+            self._answer(-1, text.encode("utf-8", "surrogateescape"))
         self._terminal.close()
         self._do_unlink_attach()
         self._status = 1
         self._loop.stop()
 
     def _go(self, arguments: list[bytes], index: int) -> None:
-        """Start the runtime when the launcher has done its part; it has said so if it could not."""
+        """Start the runtime when the launcher has done its part."""
         go = _syscalls.read(self.go_fd, 1)
         self._loop.discard(self.go_fd)
         if go:
             self._start_runtime(arguments, index)
         else:
-            self._give_up()
+            self._refuse("")  # the launcher has said why
 
     def _start_runtime(self, arguments: list[bytes], index: int) -> None:
         try:
@@ -210,6 +201,8 @@ class Monitor:
     # What the rooms tell
 
     def _post(self, event: str) -> None:
+        if self._crashed:
+            return
         for action in self._lifecycle.advance(event):
             getattr(self, "_do_" + action)()
 
@@ -258,6 +251,8 @@ class Monitor:
         if not self._timed_out:
             self._status = code
         self._post("container_exited")
+        if self._crashed:
+            self._record_and_leave()
 
     def _time_out(self) -> None:
         if self._container:
@@ -266,19 +261,14 @@ class Monitor:
         self._post("timed_out")
 
     def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> None:
-        if self._log:
-            self._log.write(stream.name, now_ns, data)
-            if self._log.full():
-                self._balance()
+        self._log.write(stream.name, now_ns, data)
+        if self._log.full():
+            self._balance()
         self._attach.deliver(stream.packet_type, data)
 
     def _balance(self) -> None:
         """Let the container write only while log and clients can take it."""
-        self._stdio.pause(self._attach.full() or (self._log is not None and self._log.full()))
-
-    def _reopen_log(self) -> None:
-        if self._log:
-            self._log.reopen()
+        self._stdio.pause(self._attach.full() or self._log.full())
 
     def _answer(self, number: int, text: bytes = b"") -> None:
         options = self._options
@@ -362,12 +352,11 @@ class Monitor:
             self._diagnostics.warn("Failed to remove attach socket", error)
 
     def _do_sync_log(self) -> None:
-        if self._log and not self._options.no_sync_log:
+        if not self._options.no_sync_log:
             self._log.sync()
 
     def _do_close_all(self) -> None:
-        if self._log:
-            self._log.close()
+        self._log.close()
         self._fifos.close()
         self._terminal.close()
         if self._sync_pipe.idle():
@@ -399,35 +388,27 @@ class Monitor:
     # What nobody expected
 
     def _handler_failed(self, _: object, error: Exception) -> None:
-        """Detach the room that *error* came from; if it was ours, save the exit record."""
+        """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
         rooms = (self._attach, self._fifos, self._log, self._stdio, self._sync_pipe, self._terminal)
         step, room = error.__traceback__, None
         while step is not None:
             owner = step.tb_frame.f_locals.get("self")
-            room = next((one for one in rooms if one and one is owner), room)
+            room = next((one for one in rooms if one is owner), room)
             step = step.tb_next
         if room is not None:
             room.detach()
         elif self._container is None:
             self._refuse(f"unexpected {error!r}")
+        elif self._crashed or self._container.pidfd < 0:
+            self._record_and_leave()
         else:
-            self._last_resort(self._container)
+            self._crashed = True  # from now on only the container's end counts
 
-    def _last_resort(self, container: Process) -> None:
-        """Wait for the container alone, write its exit files, leave."""
-        if container.pidfd >= 0:
-            loop = Loop()
-            last = Process(loop, container.pid, lambda code: self._last_word(code, loop))
-            loop.run()
-            _syscalls.close(last.pidfd) if last.pidfd >= 0 else None
+    def _record_and_leave(self) -> None:
+        self._loop.stop()
         for path in self._exit_paths():
             replace_file(path, b"%d" % self._status)
-        self._loop.stop()
-
-    def _last_word(self, code: int, loop: Loop) -> None:
-        self._status = code
-        loop.stop()
 
 
 def _unlink(path: bytes, directory_fd: int | None = None) -> None:

@@ -184,10 +184,9 @@ class Attach:
     def _receive(self, client: Client) -> None:
         try:
             size = self.stdin.pass_on(client.fd)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
+            # The reset is told once, before what the client sent: its end comes behind that.
             return
-        except ConnectionResetError:
-            size = 0
         if size:
             client.sent = True
             if not self.stdin.has_room():

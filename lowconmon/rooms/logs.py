@@ -32,18 +32,18 @@ class LogFile:
         *("_offset_until", "_on_room", "_path", "_regular"),
     )
 
-    def __init__(self, diagnostics: "Diagnostics", path: bytes) -> None:
-        """Open *path*, mending what a crash left. Raises OSError."""
+    def __init__(self, diagnostics: "Diagnostics", path: bytes | None) -> None:
+        """Open *path*, mending what a crash left; None: nothing is logged. Raises OSError."""
         self._diagnostics = diagnostics
-        self._path = path
-        self._name = path.decode("utf-8", "replace")
+        self._path = path or b""
+        self._name = self._path.decode("utf-8", "replace")
         self._loop: Loop | None = None
         self._on_room: Callable[[], object] = int
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = 0  # records
         self._offset, self._offset_until = 0, -1
-        self._fd, self._regular = self._open()
+        self._fd, self._regular = (-1, False) if path is None else self._open()
 
     def watch(self, loop: "Loop", on_room: "Callable[[], object]") -> None:
         """Try again by *loop*'s timers; call *on_room* when `full` is no longer true."""
@@ -75,6 +75,8 @@ class LogFile:
 
     def reopen(self) -> None:
         """Open a fresh file if the path is no longer ours; else only wake who watches it."""
+        if self._fd < 0:
+            return
         try:
             there, ours = _syscalls.stat(self._path), _syscalls.fstat(self._fd)
             if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):

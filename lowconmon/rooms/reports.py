@@ -23,19 +23,20 @@ def replace_file(path: bytes, content: bytes) -> None:
     directory, slash, name = path.rpartition(b"/")
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     directory_fd = _syscalls.open(directory or slash or b".", flags)
-    temporary = b".conmon-" + os.urandom(8).hex().encode()
+    temporary, fd = b".conmon-" + os.urandom(8).hex().encode(), -1
     try:
         fd = _syscalls.open(temporary, _NEW, 0o644, dir_fd=directory_fd)
         try:
             done = _syscalls.write(fd, content)
-            if done != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            _syscalls.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-        except OSError:
-            _syscalls.unlink(temporary, dir_fd=directory_fd)
-            raise
         finally:
             _syscalls.close(fd)
+        if done != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _syscalls.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    except OSError:
+        if fd >= 0:
+            _syscalls.unlink(temporary, dir_fd=directory_fd)
+        raise
     finally:
         _syscalls.close(directory_fd)
 

@@ -225,7 +225,7 @@ HANDED_ON = [
     "mkdir",
     "mkfifo",
     "open",
-    "pipe2",
+    "pidfd_open",
     "pread",
     "read",
     "readv",
@@ -234,6 +234,7 @@ HANDED_ON = [
     "stat",
     "symlink",
     "unlink",
+    "waitid",
     "write",
     "P_PIDFD",
     "WEXITED",
@@ -286,10 +287,19 @@ def test_an_eventfd_counts_and_is_close_on_exec(own: Own) -> None:
         syscalls.eventfd_read(fd)
 
 
-def test_pipe2_does_what_its_flags_say(own: Own) -> None:
-    for fd in own(syscalls.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)):
+@pytest.mark.parametrize("flags", [0, os.O_CLOEXEC, os.O_NONBLOCK, os.O_CLOEXEC | os.O_NONBLOCK])
+def test_a_pipe_is_close_on_exec_and_for_the_rest_as_its_flags_say(own: Own, flags: int) -> None:
+    for fd in own(syscalls.pipe2(flags)):
         assert is_cloexec(fd)
-        assert not os.get_blocking(fd)
+        assert os.get_blocking(fd) == (not flags & os.O_NONBLOCK)
+
+
+def test_a_pipe_without_flags_is_close_on_exec(own: Own) -> None:
+    reader, writer = own(syscalls.pipe2())
+    assert is_cloexec(reader)
+    assert is_cloexec(writer)
+    os.write(writer, b"through")
+    assert os.read(reader, 10) == b"through"
 
 
 def test_reading_goes_on_after_signals(own: Own, interrupted: Callable[..., Any]) -> None:

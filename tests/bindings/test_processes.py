@@ -159,14 +159,14 @@ def test_pidfd_get_info_raises_the_errno_of_a_bad_descriptor() -> None:
     assert caught.value.errno == errno.EBADF
 
 
-def test_waitid_reaps_by_pidfd(own: Own, sleeper: int, handle: Callable[[int], Any]) -> None:
+def test_waitid_reaps_by_pidfd(own: Own, sleeper: int) -> None:
     pidfd = own(syscalls.pidfd_open(sleeper))
     now = syscalls.WEXITED | syscalls.WNOHANG
     assert syscalls.waitid(syscalls.P_PIDFD, pidfd, now) is None
     os.kill(sleeper, signal.SIGTERM)
     wait_for(pidfd)
     for options in (now | syscalls.WNOWAIT, now):  # looks first, then takes
-        result = syscalls.waitid(syscalls.P_PIDFD, handle(pidfd), options)
+        result = syscalls.waitid(syscalls.P_PIDFD, pidfd, options)
         assert result is not None
         assert (result.si_pid, result.si_code) == (sleeper, os.CLD_KILLED)
         assert result.si_status == signal.SIGTERM

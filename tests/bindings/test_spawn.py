@@ -304,6 +304,56 @@ def test_the_end_of_wait_fd_counts_as_read(spawner: Spawner, own: Own) -> None:
     assert spawner.wait(child) == 0
 
 
+WAIT_FD_BELOW_3 = """
+import json, os, sys
+from lowconmon import syscalls
+from tests.support import program, read_all, wait_for
+
+report = os.dup(1)
+path, name = program("true")
+null = os.open("/dev/null", os.O_RDWR)
+out, end = os.pipe()
+found = []
+for fd in range(3):
+    for stdio in ((null, end, null), (end, fd, -1), (-1, -1, -1)):
+        reader, writer = os.pipe()
+        os.dup2(reader, fd)
+        os.close(reader)
+        pid, error_fd = syscalls.spawn(path, [name], [], stdio=stdio, wait_fd=fd)
+        try:
+            os.read(error_fd, 4)
+            found.append("did not wait")
+        except BlockingIOError:
+            os.write(writer, b"go")
+            found.append(len(read_all(error_fd)) + os.waitpid(pid, 0)[1])
+        os.close(error_fd)
+        os.close(writer)
+os.write(report, json.dumps(found).encode())
+"""
+
+
+def test_a_wait_fd_below_3_is_waited_for_whatever_stdio_becomes() -> None:
+    done = run_python(WAIT_FD_BELOW_3, timeout_s=100)
+    assert (json.loads(done.stdout), done.stderr) == ([0] * 9, "")
+
+
+def test_a_wait_fd_below_3_that_is_closed_is_told() -> None:
+    # Not acceptable: that the error pipe, which takes the lowest free numbers, is waited for.
+    done = run_python(
+        """
+import os, sys
+from lowconmon import syscalls
+from tests.support import program, read_all
+path, name = program("true")
+os.close(0)
+pid, error_fd = syscalls.spawn(path, [name], [], wait_fd=0)
+print(os.strerror(int.from_bytes(read_all(error_fd), sys.byteorder)))
+os.waitpid(pid, 0)
+"""
+    )
+    assert (done.stdout, done.stderr) == (os.strerror(errno.EBADF) + "\n", "")
+
+
 def test_a_wait_fd_that_cannot_be_read_is_told(spawner: Spawner, own: Own) -> None:
     _, writer = own(os.pipe())
     assert spawner.exec_error(spawner.start("true", wait_fd=writer)) == errno.EBADF
@@ -389,6 +439,16 @@ def test_the_entry_at_listen_pid_index_and_no_other_names_the_child(
     expected[index] = b"LISTEN_PID=%d" % child.pid
     assert read_all(reader) == b"".join(entry + b"\0" for entry in expected)
     assert ENTRIES[7] == b"LISTEN_PID=1"  # the caller's list is its own
+
+
+@pytest.mark.parametrize("index", [1, 2, 2**20])
+def test_a_listen_pid_index_beyond_the_environment_is_refused(index: int) -> None:
+    before = open_fds()
+    with pytest.raises(IndexError, match="listen_pid_index"):
+        syscalls.spawn(b"/bin/true", [b"true"], [b"A=1"], listen_pid_index=index)
+    with pytest.raises(IndexError, match="listen_pid_index"):
+        syscalls.spawn(b"/bin/true", [b"true"], [], listen_pid_index=0)
+    assert set(open_fds()) == set(before)
 
 
 # Attributes

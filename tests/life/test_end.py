@@ -7,6 +7,7 @@ unknown one, a torn exit file, an exit command before the exit files, a life tha
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faults
+from tests.support import ROOT, faults
 from tests.support.life import Life, read_if_there, wait_until
 from tests.support.witness import Inotify, Witness, gone, kill, messages, number_in, parent
 
@@ -626,3 +627,60 @@ def test_300_exec_probes_at_once_have_their_own_statuses(life: Life) -> None:
     finally:
         for one in lives:
             one.end()
+
+
+# An upgrade under a life
+
+# Runs a copy of the package, and writes down each import that really happens.
+WATCHED = """
+import sys
+imports = open(sys.argv.pop(1), "a", buffering=1)
+def told(event, arguments):
+    if event == "import":
+        imports.write(arguments[0] + "\\n")
+sys.addaudithook(told)
+sys.path.insert(0, sys.argv.pop(1))
+from lowconmon.__main__ import main
+main()
+"""
+
+
+@pytest.mark.contract("CASE-1101", "CASE-1102")
+@pytest.mark.parametrize("end", ["exit", "timeout", "failure"])
+def test_a_life_outlives_the_program_and_imports_nothing(life: Life, end: str) -> None:
+    # The copy is removed once the pid is reported.
+    copy = life.directory / "copy"
+    shutil.copytree(ROOT / "lowconmon", copy / "lowconmon")
+    imports = life.directory / "imports"
+    watched = [sys.executable, "-I", "-c", WATCHED, str(imports), str(copy)]
+    life.command = watched
+    seen = Witness(life, "exit-command")
+    command = seen.program(life.directory / "exit-command")
+    more = ["-i", "--syslog", "--log-level", "trace", "--exit-command", str(command)]
+    life.stub("cat; exit 7").start(*more, *(["-T", "2"] if end == "timeout" else []))
+    pid = life.pid()
+    before = imports.read_text()
+    assert "lowconmon.monitor\n" in before
+    shutil.rmtree(copy)
+    if end == "failure":
+        life.exit_dir.rmdir()
+    client = life.attach()
+    client.send(b"word\n")
+    assert client.recv(10) == b"\2word\n"
+    for line in (b"1 10 10\n", b"2 0 0\n", b"rubbish\n"):
+        life.control(line)
+    life.control(b"24 80\n", "winsz")
+    os.kill(life.monitor_pid(), signal.SIGUSR1)
+    if end != "timeout":
+        client.send(b"word\n")
+        assert client.recv(10) == b"\2word\n"
+        client.shutdown(socket.SHUT_WR)
+        if end == "failure":
+            wait_until((life.persist_dir / "exit").exists, "the other exit file")
+            life.exit_dir.mkdir()
+    assert life.exit_status() == (-1 if end == "timeout" else 7)
+    client.close()
+    seen.wait()
+    life.wait_gone()
+    assert gone(pid)
+    assert imports.read_text() == before

@@ -121,17 +121,19 @@ def test_a_disk_that_fails_at_the_monitors_pid_file_starts_nothing(
 # Watching processes
 
 
-@pytest.mark.contract("END-26", "SYNC-11", "RT-20")
+@pytest.mark.contract("END-26", "SYNC-11", "RT-20", "END-22")
 @pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
 def test_a_runtime_that_cannot_be_watched_is_a_failed_start(life: Life, error: str) -> None:
-    # Acceptable: one answer, and no runtime that works on behind it.
-    with_faults(life, f"pidfd_open:errno={error}").stub("exec sleep 60").start()
+    # Acceptable: one answer, the exit command, and no runtime that works on behind it.
+    seen, option = exit_witness(life)
+    with_faults(life, f"pidfd_open:errno={error}").stub("exec sleep 60").start(*option)
     assert [answer["data"] for answer in messages(life)] == [-1]
     assert list(life.exit_dir.iterdir()) == []
     life.wait_gone()
+    assert seen.been()
 
 
-@pytest.mark.contract("END-26", "SYNC-11", "END-24")
+@pytest.mark.contract("END-26", "SYNC-11", "END-24", "END-22")
 @pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
 def test_a_container_that_cannot_be_watched_is_one_answer_and_never_status_0(
     life: Life, error: str
@@ -140,7 +142,8 @@ def test_a_container_that_cannot_be_watched_is_one_answer_and_never_status_0(
 
     Not acceptable: a container that was reported and whose end nobody records.
     """
-    with_faults(life, f"pidfd_open:errno={error}:nth=2").stub("exec sleep 60").start()
+    seen, option = exit_witness(life)
+    with_faults(life, f"pidfd_open:errno={error}:nth=2").stub("exec sleep 60").start(*option)
     first = life.message()
     assert first is not None
     if first["data"] == -1:
@@ -150,6 +153,7 @@ def test_a_container_that_cannot_be_watched_is_one_answer_and_never_status_0(
         kill(first["data"])
         assert life.exit_status() == 137
     life.wait_gone()
+    assert seen.been()
 
 
 @pytest.mark.contract("SYNC-11", "END-26")

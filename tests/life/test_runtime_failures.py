@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.life import Life, wait_until
-from tests.support.witness import Witness, messages
+from tests.support.witness import Witness, kill, messages, number_in
 
 # A runtime that leaves in its pid file what it likes.
 LEAVES = """#!/bin/sh
@@ -417,3 +418,93 @@ def test_a_runtime_that_floods_and_never_ends_is_ended_by_sigterm(life: Life) ->
     wait_until(children.read_text, "the runtime")
     os.kill(monitor, 15)
     assert failed(life) != ""
+
+
+@pytest.mark.contract("RT-26", "RT-27")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_runtime_that_says_3_mib_and_succeeds_has_started(life: Life, stream: str) -> None:
+    # Acceptable: what is kept is bounded. Not acceptable: that the runtime can never end.
+    direction = ">&2" if stream == "stderr" else ""
+    life.stub(f"echo last {direction}; exit 3", before=f"seq 1 450000 {direction}").start()
+    life.pid()
+    assert life.exit_status() == 3
+    life.wait_gone()
+    assert life.text(stream).endswith(b"\nlast\n")
+
+
+@pytest.mark.contract("SYNC-11", "RT-28", "END-14", "END-22")
+@pytest.mark.parametrize("what", ["exec sleep 60", "yes >&2 & yes >&2 & yes >&2 & exec yes >&2"])
+def test_what_a_failed_runtime_leaves_behind_holds_up_no_answer(life: Life, what: str) -> None:
+    """Acceptable: one answer, while a child of the runtime holds its stderr, silent or flooding.
+
+    Not acceptable: to read on for as long as something comes.
+    """
+    seen, option = witness_option(life)
+    name = life.directory / "left"
+    leave = f"echo words >&2; sh -c 'echo $$ > {name}; {what}' &\n"
+    leave += f"while [ ! -s {name} ]; do :; done; exit 1"
+    life.script(LEAVES.format(leave=leave)).start(*option)
+    try:
+        assert life.sync is not None
+        life.sync.settimeout(8)
+        assert json.loads(life.sync.recv(65536))["data"] == -1
+        seen.wait()
+    finally:
+        kill(number_in(name))
+
+
+# Whole command lines
+
+
+@pytest.mark.contract("CALL-9", "CLI-52", "ATT-3")
+def test_cri_os_create_works_as_it_is_called(life: Life) -> None:
+    sockets = life.directory / "sockets"
+    sockets.mkdir()
+    life.stub("cat; exit 3")
+    raw = ["-b", str(life.bundle), "-c", life.cid, "--exit-dir", str(life.exit_dir)]
+    raw += ["-l", str(life.log), "--log-level", "info", "-n", "k8s_name", "-P"]
+    raw += [f"{life.bundle}/conmon-pidfile", "-p", f"{life.bundle}/pidfile", "--persist-dir"]
+    raw += [str(life.persist_dir), "-r", str(life.runtime), "--runtime-arg", "--root=/x"]
+    raw += ["--socket-dir-path", str(sockets), "--syslog", "-u", life.cid, "-s"]
+    raw += ["--leave-stdin-open", "-i"]
+    life.conmon_pid_file = life.bundle / "conmon-pidfile"
+    life.pid_file = life.bundle / "pidfile"
+    life.start(raw=raw, start_pipe=True, wait=False, sync_kind=socket.SOCK_STREAM)
+    assert life.launcher is not None
+    os.write(life.start_pipe, b"x")
+    assert life.launcher.wait(20) == 0
+    answer = life.message()
+    assert answer == {"pid": number_in(life.pid_file)}
+    assert (sockets / life.cid).resolve() == life.bundle
+    kill(answer["pid"], 15)
+    assert life.exit_status() == 143
+    life.wait_gone()
+    assert list(sockets.iterdir()) == []
+
+
+@pytest.mark.contract("CALL-10", "CALL-11")
+@pytest.mark.parametrize("sync", [[], ["--sync"]], ids=["daemon", "sync"])
+def test_cri_os_exec_sync_works_as_it_is_called(life: Life, sync: list[str]) -> None:
+    # No bundle, no uuid, no exit dir; the pid file is there and empty; the answer is one.
+    life.stub("echo out; echo err >&2; exit 3")
+    spec = life.directory / "spec"
+    spec.write_text("{}")
+    life.pid_file.write_bytes(b"")
+    raw = [
+        "-c",
+        life.cid,
+        "-n",
+        "k8s_name",
+        "-r",
+        str(life.runtime),
+        "-p",
+        str(life.pid_file),
+        "-e",
+    ]
+    raw += ["-l", str(life.log), "--runtime-arg", "--root=/x", "--socket-dir-path", "/nonexistent"]
+    raw += ["--log-level", "info", "-T", "30", "--exec-process-spec", str(spec), *sync]
+    life.start(raw=raw, sync_kind=socket.SOCK_STREAM)
+    assert messages(life) == [{"exit_code": 3}]
+    assert life.launcher is not None
+    assert life.launcher.returncode == (3 if sync else 0)
+    assert (life.text("stdout"), life.text("stderr")) == (b"out\n", b"err\n")

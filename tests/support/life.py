@@ -119,6 +119,7 @@ class Life:
         self.sync: socket.socket | None = None
         self.attach_pipe: socket.socket | None = None
         self.start_pipe: int = -1  # our writing end
+        self.clients: list[socket.socket] = []  # closed at the end, if not before
         self.launcher: subprocess.Popen[bytes] | None = None
 
     def stub(
@@ -276,6 +277,7 @@ class Life:
     def attach(self) -> socket.socket:
         """Return a client connected to the attach socket, as podman connects."""
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.clients.append(client)
         client.settimeout(DEADLINE)
         directory = os.open(self.bundle, os.O_PATH)
         try:
@@ -294,6 +296,8 @@ class Life:
 
     def end(self) -> None:
         """Kill what is left of the life and close our ends; for the tests' teardown."""
+        for client in self.clients:
+            client.close()
         pids = []
         for path in (self.pid_file, self.conmon_pid_file):
             content = (read_if_there(path) or b"").strip()
@@ -333,23 +337,28 @@ def packets(client: socket.socket) -> tuple[bytes, bytes]:
     return b"".join(chunks[2]), b"".join(chunks[3])
 
 
-def sockets_of(pid: int) -> int:
-    """Return how many sockets a process holds: a monitor that has accepted a client has one more."""
-    count = 0
+def socket_names(pid: int) -> set[str]:
+    """Return the names of the sockets that a process holds."""
+    names = set()
     for entry in os.listdir(f"/proc/{pid}/fd"):
         try:
-            count += os.readlink(f"/proc/{pid}/fd/{entry}").startswith("socket:")
+            names.add(os.readlink(f"/proc/{pid}/fd/{entry}"))
         except FileNotFoundError:  # closed meanwhile
             continue
-    return count
+    return {name for name in names if name.startswith("socket:")}
+
+
+def sockets_of(pid: int) -> int:
+    """Return how many sockets a process holds: a monitor that has accepted a client has one more."""
+    return len(socket_names(pid))
 
 
 def attach_accepted(life: Life) -> socket.socket:
     """Return a client that the monitor has accepted: from here on it gets everything."""
     pid = life.monitor_pid()
-    before = sockets_of(pid)
+    before = socket_names(pid)
     client = life.attach()
-    wait_until(lambda: sockets_of(pid) > before, "the client is accepted")
+    wait_until(lambda: socket_names(pid) - before, "the client is accepted")
     return client
 
 
