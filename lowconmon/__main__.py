@@ -194,7 +194,8 @@ def main() -> "NoReturn":
     if start_fd >= 0 and not options.exec_attach:
         _syscalls.close(start_fd)
         start_fd = -1
-    go_fd = -1 if options.sync else _become_daemon(options, diagnostics)
+    if not options.sync:
+        _become_daemon(options, diagnostics)
     null_fd = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null_fd, fd)
@@ -207,33 +208,33 @@ def main() -> "NoReturn":
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
     log = logs[-1] if logs else LogFile(diagnostics, None)
     monitor = Monitor(options, diagnostics, launcher, log, sync_fd)
-    monitor.start_fd, monitor.attach_fd, monitor.go_fd = start_fd, attach_fd, go_fd
+    monitor.start_fd, monitor.attach_fd = start_fd, attach_fd
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     _leave(monitor.run() & 0xFF)
 
 
-def _become_daemon(options: "Options", diagnostics: "Diagnostics") -> int:
-    """Fork; the parent writes the pid file and leaves, the child returns what tells it so."""
+def _become_daemon(options: "Options", diagnostics: "Diagnostics") -> None:
+    """Fork; the parent writes the pid file and leaves, the child goes on when that has worked."""
     from . import _syscalls
     from .rooms.reports import replace_file
 
     go_fd, done_fd = _syscalls.pipe2(os.O_CLOEXEC)
+    doing = "fork the create command"
     try:
         pid = os.fork()
-    except OSError as error:
-        diagnostics.error("Failed to fork the create command", error)
-        _leave(1)
-    if pid == 0:
-        _syscalls.close(done_fd)
-        return go_fd
-    if options.conmon_pidfile is not None:
-        try:
+        doing = "write conmon pidfile"
+        if pid and options.conmon_pidfile is not None:
             replace_file(options.conmon_pidfile, b"%d" % pid)
-        except OSError as error:
-            diagnostics.error("Failed to write conmon pidfile", error)
-            _leave(1)  # the child reads an end and starts nothing
-    _syscalls.write(done_fd, b"1")
-    _leave(0)
+    except OSError as error:
+        diagnostics.error(f"Failed to {doing}", error)
+        _leave(1)  # the child, if there is one, reads an end
+    if pid:
+        _syscalls.write(done_fd, b"1")
+        _leave(0)
+    _syscalls.close(done_fd)
+    if not _syscalls.read(go_fd, 1):
+        _leave(1)
+    _syscalls.close(go_fd)
 
 
 if __name__ == "__main__":

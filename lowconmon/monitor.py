@@ -15,7 +15,7 @@ from .rooms import process
 from .rooms.attach import Attach
 from .rooms.fifos import ControlFifos
 from .rooms.process import Children, Launcher, Process
-from .rooms.reports import ExitRecord, MessagePipe, replace_file
+from .rooms.reports import MessagePipe, record_exit, replace_file
 from .rooms.stdio import Stdio, Stream
 from .rooms.terminal import Terminal
 
@@ -39,7 +39,7 @@ class Monitor:
         *("_attach", "_bundle_fd", "_child_fds", "_children", "_container", "_diagnostics"),
         *("_error_fd", "_failure", "_fifos", "_launcher", "_lifecycle", "_link", "_log", "_loop"),
         *("_options", "_pid", "_runtime", "_runtime_started", "_signal", "_stale", "_status"),
-        *("_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished", "attach_fd", "go_fd"),
+        *("_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished", "attach_fd"),
         *("_crashed", "inherited_fds", "start_fd"),
     )
 
@@ -56,7 +56,6 @@ class Monitor:
         self._launcher = launcher
         self._log = log
         self.start_fd = self.attach_fd = -1  # -1: not given
-        self.go_fd = -1  # reads a byte when the launcher has done its part; -1: there is none
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
         self._loop = loop = Loop(self._handler_failed)
         self._lifecycle = Lifecycle(terminal=options.terminal)
@@ -82,20 +81,12 @@ class Monitor:
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
         self._loop.add_signals(SIGNALS, self._signalled)
-        environment, replace = self._launcher.environment, self._options.replace_listen_pid
         try:
-            console = self._set_up()
-            index = listen_pid_index(environment, os.getpid(), replace=replace)
+            self._start_runtime(self._set_up())
         except (OSError, ValueError) as error:
-            reason = f"{self._failure}: {error.strerror}" if isinstance(error, OSError) else error
-            self._refuse(str(reason))
-            return 1
-        arguments = command_line(self._options, console)
-        if self.go_fd >= 0:
-            self._loop.add_reader(self.go_fd, lambda: self._go(arguments, index))
+            self._refuse(f"{self._failure}: {getattr(error, 'strerror', error)}")
         else:
-            self._loop.call_later(0, lambda: self._start_runtime(arguments, index))
-        self._loop.run()
+            self._loop.run()
         return self._status
 
     # Set-up
@@ -162,41 +153,29 @@ class Monitor:
             _syscalls.symlink(options.bundle or b".", link)
             self._link = link
 
+    def _start_runtime(self, console: bytes | None) -> None:
+        self._failure = "Failed to create container"
+        environment, replace = self._launcher.environment, self._options.replace_listen_pid
+        pid, self._error_fd = self._launcher.start(
+            command_line(self._options, console),
+            stdio=tuple(self._child_fds),
+            death_signal=_syscalls.SIGKILL,
+            wait_fd=self.start_fd if self._options.exec_attach else -1,
+            listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
+        )
+        self._runtime_started = process.started_at(pid)
+        self._runtime = Process(self._loop, pid, self._runtime_ended)
+        for fd in (*self._child_fds, self.start_fd):
+            self._loop.discard(fd)
+
     def _refuse(self, text: str) -> None:
-        """Answer, unless *text* is empty, for a start that failed before its runtime; leave."""
-        if text:
-            self._diagnostics.error(text)
-            self._answer(-1, text.encode("utf-8", "surrogateescape"))
+        """Answer for a start that failed before a runtime could, and leave."""
+        self._diagnostics.error(text)
+        self._answer(-1, text.encode("utf-8", "surrogateescape"))
         self._terminal.close()
         self._do_unlink_attach()
         self._status = 1
         self._loop.stop()
-
-    def _go(self, arguments: list[bytes], index: int) -> None:
-        """Start the runtime when the launcher has done its part."""
-        go = _syscalls.read(self.go_fd, 1)
-        self._loop.discard(self.go_fd)
-        if go:
-            self._start_runtime(arguments, index)
-        else:
-            self._refuse("")  # the launcher has said why
-
-    def _start_runtime(self, arguments: list[bytes], index: int) -> None:
-        try:
-            pid, self._error_fd = self._launcher.start(
-                arguments,
-                stdio=tuple(self._child_fds),
-                death_signal=_syscalls.SIGKILL,
-                wait_fd=self.start_fd if self._options.exec_attach else -1,
-                listen_pid_index=index,
-            )
-            self._runtime_started = process.started_at(pid)
-            self._runtime = Process(self._loop, pid, self._runtime_ended)
-        except OSError as error:
-            self._refuse(f"Failed to fork the create command: {error.strerror}")
-            return
-        for fd in (*self._child_fds, self.start_fd):
-            self._loop.discard(fd)
 
     # What the rooms tell
 
@@ -212,10 +191,7 @@ class Monitor:
                 self._children.reap()
         elif number in FORWARDED:
             self._signal = number
-            if self._runtime:
-                self._post("terminate")
-            else:
-                self._refuse("terminated before the runtime was started")
+            self._post("terminate")
 
     def _terminal_came(self, good: bool) -> None:  # noqa: FBT001 - a room's call
         self._post("terminal_received" if good else "terminal_refused")
@@ -327,8 +303,8 @@ class Monitor:
             self._loop.discard(self.inherited_fds.pop())
 
     def _do_write_exit_files(self) -> None:
-        record = ExitRecord(self._loop, self._diagnostics, self._exit_paths())
-        record.write(self._status, lambda: self._post("recorded"))
+        paths, content = self._exit_paths(), b"%d" % self._status
+        record_exit(self._loop, self._diagnostics, paths, content, lambda: self._post("recorded"))
 
     def _exit_paths(self) -> list[bytes]:
         options, paths = self._options, []

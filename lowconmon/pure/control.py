@@ -51,17 +51,5 @@ def parse_control(line: bytes) -> tuple[int, int, int] | None:
     numbers = _numbers(line, 3)
     if len(numbers) < 3 or numbers[0] not in (RESIZE, REOPEN):
         return None
-    size = parse_size_numbers(numbers[1:])
-    return (numbers[0], *size) if size else None
-
-
-def parse_winsize(line: bytes) -> tuple[int, int] | None:
-    """Return (rows, columns) of a winsz line, None for a bad one."""
-    return parse_size_numbers(_numbers(line, 2))
-
-
-def parse_size_numbers(numbers: list[int]) -> tuple[int, int] | None:
-    """Return two numbers of 0..1000, None when they are fewer or out of range."""
-    if len(numbers) != 2 or not all(0 <= number <= _MAX_NUMBER for number in numbers):
-        return None
-    return numbers[0], numbers[1]
+    in_range = all(0 <= number <= _MAX_NUMBER for number in numbers)
+    return (numbers[0], numbers[1], numbers[2]) if in_range else None

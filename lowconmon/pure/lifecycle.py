@@ -15,19 +15,6 @@ RECORDING = "recording"  # the exit files are being written
 LEAVING = "leaving"  # exit command and the clients' last bytes
 GONE = "gone"
 
-EVENTS = (
-    "terminal_received",
-    "terminal_refused",
-    "runtime_succeeded",
-    "runtime_failed",
-    "container_exited",
-    "timed_out",
-    "drained",
-    "recorded",
-    "finished",
-    "terminate",
-)
-
 _FAIL = (LEAVING, ("report_failure", "close_all", "run_exit_command"))
 _KILL = ("kill_container", "drain")
 _RECORD = ("close_inputs", "write_exit_files")

@@ -5,7 +5,7 @@ import os
 import stat
 
 from .. import _syscalls
-from ..pure.control import RESIZE, LineBuffer, parse_control, parse_winsize
+from ..pure.control import RESIZE, LineBuffer, parse_control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ class ControlFifos:
 
     def open(self, directory_fd: int) -> None:
         """Make both FIFOs in the directory, in place of what is there. Raises OSError."""
-        for name, handle in ((b"winsz", self._handle_winsize), (b"ctl", self._handle_control)):
-            self._fds.append(_make_fifo(name, directory_fd))
-            self._watch(self._fds[-1], handle, LineBuffer())
+        self._open(b"winsz", directory_fd, b"1 ")  # its lines are those of ctl without their 1
+        self._open(b"ctl", directory_fd, b"")
 
     def close(self) -> None:
         """Close both; the files stay."""
@@ -45,34 +44,24 @@ class ControlFifos:
 
     detach = close
 
-    def _watch(self, fd: int, handle: "Callable[[bytes], bool]", lines: LineBuffer) -> None:
-        self._loop.add_reader(fd, lambda: self._read(fd, handle, lines))
+    def _open(self, name: bytes, directory_fd: int, prefix: bytes) -> None:
+        fd, lines = _make_fifo(name, directory_fd), LineBuffer()
+        self._fds.append(fd)
+        self._loop.add_reader(fd, lambda: self._read(fd, lines, prefix))
 
-    def _read(self, fd: int, handle: "Callable[[bytes], bool]", lines: LineBuffer) -> None:
+    def _read(self, fd: int, lines: LineBuffer, prefix: bytes) -> None:
         try:
             data = _syscalls.read(fd, 4096)
         except BlockingIOError:
             return
         for line in lines.feed(data):
-            if line is None or not handle(line):
+            message = None if line is None else parse_control(prefix + line)
+            if message is None:
                 self._diagnostics.warn("Failed to parse a control message")
-
-    def _handle_control(self, line: bytes) -> bool:
-        message = parse_control(line)
-        if message is None:
-            return False
-        kind, first, second = message
-        if kind == RESIZE:
-            self._resize(first, second)
-        else:
-            self._reopen()
-        return True
-
-    def _handle_winsize(self, line: bytes) -> bool:
-        size = parse_winsize(line)
-        if size:
-            self._resize(*size)
-        return size is not None
+            elif message[0] == RESIZE:
+                self._resize(*message[1:])
+            else:
+                self._reopen()
 
 
 def _make_fifo(name: bytes, directory_fd: int) -> int:

@@ -41,34 +41,28 @@ def replace_file(path: bytes, content: bytes) -> None:
         _syscalls.close(directory_fd)
 
 
-class ExitRecord:
-    """Write the exit files, each on its own, again and again for 5 s where one fails."""
-
-    __slots__ = ("_diagnostics", "_loop", "_paths", "_tries")
-
-    def __init__(self, loop: "Loop", diagnostics: "Diagnostics", paths: list[bytes]) -> None:
-        self._loop = loop
-        self._diagnostics = diagnostics
-        self._paths = paths
-        self._tries = 0
-
-    def write(self, status: int, then: "Callable[[], object]") -> None:
-        """Write decimal *status* to every path; call *then* once all are there or given up."""
-        self._paths = [path for path in self._paths if not self._put(path, b"%d" % status)]
-        self._tries += 1
-        if self._paths and self._tries < _MAX_TRIES:
-            self._loop.call_later(_RETRY_MS, lambda: self.write(status, then))
-        else:
-            then()
-
-    def _put(self, path: bytes, content: bytes) -> bool:
+def record_exit(  # noqa: PLR0913
+    loop: "Loop",
+    diagnostics: "Diagnostics",
+    paths: list[bytes],
+    content: bytes,
+    then: "Callable[[], object]",
+    tries: int = _MAX_TRIES,
+) -> None:
+    """Put *content* at every path, each on its own; call *then* once all are there or given up."""
+    left = []
+    for path in paths:
         try:
             replace_file(path, content)
         except OSError as error:
+            left.append(path)
             name = path.decode("utf-8", "surrogateescape")
-            self._diagnostics.warn(f"Failed to write {name} to exit file", error)
-            return False
-        return True
+            diagnostics.warn(f"Failed to write {name} to exit file", error)
+    if left and tries > 1:
+        again = (loop, diagnostics, left, content, then, tries - 1)
+        loop.call_later(_RETRY_MS, lambda: record_exit(*again))
+    else:
+        then()
 
 
 class MessagePipe:
