@@ -373,18 +373,20 @@ def test_a_plain_pipe_serves_as_the_sync_pipe(life: Life, exec_session: bool) ->
     reading, writing = os.pipe()
     life.stub("exit 9")
     life.environment["_OCI_SYNCPIPE"] = str(writing)
-    done = subprocess.run(
-        [*life.command, *life.arguments(exec_session=exec_session)],
-        env=life.environment,
-        pass_fds=[writing],
-        capture_output=True,
-        timeout=20,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    # It stays blocking: O_NONBLOCK would be the manager's too.
-    assert os.get_blocking(writing)
-    os.close(writing)
     with os.fdopen(reading, "rb") as file:
+        try:
+            done = subprocess.run(
+                [*life.command, *life.arguments(exec_session=exec_session)],
+                env=life.environment,
+                pass_fds=[writing],
+                capture_output=True,
+                timeout=20,
+            )
+            # It stays blocking: O_NONBLOCK would be the manager's too.
+            assert os.get_blocking(writing)
+        finally:
+            os.close(writing)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         said = file.read()
     pid = life.pid_file.read_bytes()
     assert said == b'{"data": %b}\n' % pid + (b'{"data": 9}\n' if exec_session else b"")
