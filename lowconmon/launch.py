@@ -15,7 +15,6 @@ from .pure.options import CheckError, OptionError, Options, check, help_text, pa
 from .pure.runtime import find_variable
 from .rooms.diagnostics import Diagnostics
 from .rooms.logs import LogFile
-from .rooms.process import Launcher
 from .rooms.reports import replace_file
 
 TYPE_CHECKING = False
@@ -28,25 +27,28 @@ _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 def launch() -> "NoReturn":
     """Live one container's life, as the process that was started or (without --sync) its child."""
     inherited_fds = _inherited_fds()
-    launcher = Launcher(_words("/proc/self/environ"))
-    launcher.blocked = _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS)
+    environment = _words("/proc/self/environ")
+    as_started: dict[str, object] = {
+        "blocked": _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS),
+        "defaulted": (_syscalls.SIGPIPE, _syscalls.SIGXFSZ),  # CPython ignores them
+    }
     if _syscalls.get_disposition(_syscalls.SIGCHLD) == "ignored":
-        launcher.ignored = (_syscalls.SIGCHLD,)  # it would reap our children behind our back
+        as_started["ignored"] = (_syscalls.SIGCHLD,)  # it would reap our children behind our back
         _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
     _syscalls.set_name(b"conmon")
     os.umask(0o022)
     diagnostics = Diagnostics()
     options, log = _configure(diagnostics)
-    sync_fd = _pipe(launcher.environment, b"_OCI_SYNCPIPE", diagnostics)
-    start_fd = _pipe(launcher.environment, b"_OCI_STARTPIPE", diagnostics)
+    sync_fd = _pipe(environment, b"_OCI_SYNCPIPE", diagnostics)
+    start_fd = _pipe(environment, b"_OCI_STARTPIPE", diagnostics)
     attach_fd = -1
     if options.exec_attach:
-        attach_fd = _pipe(launcher.environment, b"_OCI_ATTACHPIPE", diagnostics)
+        attach_fd = _pipe(environment, b"_OCI_ATTACHPIPE", diagnostics)
         if attach_fd < 0:
             _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
     pipes = (sync_fd, start_fd, attach_fd)
     try:
-        launcher.oom_score_adj = _lower_oom_score()
+        as_started["oom_score_adj"] = _lower_oom_score()
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
     _wait_for_start(start_fd)
@@ -65,7 +67,7 @@ def launch() -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
-    monitor = Monitor(options, diagnostics, launcher, log, sync_fd)
+    monitor = Monitor(options, diagnostics, log, environment, as_started, sync_fd)
     monitor.start_fd, monitor.attach_fd = start_fd, attach_fd
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     os._exit(monitor.run() & 0xFF)

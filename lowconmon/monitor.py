@@ -14,14 +14,14 @@ from .pure.runtime import command_line, find_variable, listen_pid_index
 from .rooms import process
 from .rooms.attach import Attach
 from .rooms.fifos import ControlFifos
-from .rooms.process import Children, Launcher, Process
-from .rooms.reports import MessagePipe, record_exit, replace_file
+from .rooms.process import Process
+from .rooms.reports import MessagePipe, replace_file
 from .rooms.stdio import Stdio, Stream
 from .rooms.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Diagnostics, LogFile, Options
+    from ._typing import Any, Diagnostics, LogFile, Options
 
 FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
@@ -30,45 +30,48 @@ SIGNALS = (
     *(_syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ),
 )
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
+_RECORD_RETRY_MS, _RECORD_TRIES = 100, 50  # 5 s
 
 
 class Monitor:
     """One container's monitor. It takes over every descriptor it is given."""
 
     __slots__ = (
-        *("_attach", "_bundle_fd", "_child_fds", "_children", "_container", "_diagnostics"),
-        *("_error_fd", "_failure", "_fifos", "_launcher", "_lifecycle", "_link", "_log", "_loop"),
+        *("_attach", "_bundle_fd", "_child_fds", "_environment", "_container", "_diagnostics"),
+        *("_error_fd", "_failure", "_fifos", "_as_started", "_lifecycle", "_log", "_loop"),
         *("_options", "_pid", "_runtime", "_runtime_started", "_signal", "_stale", "_status"),
         *("_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished", "attach_fd"),
-        *("_crashed", "inherited_fds", "start_fd"),
+        *("_crashed", "_exit_command", "_exit_paths", "inherited_fds", "start_fd"),
     )
 
     def __init__(
         self,
         options: "Options",
         diagnostics: "Diagnostics",
-        launcher: Launcher,
         log: "LogFile",
+        environment: list[bytes],
+        as_started: "dict[str, Any]",
         sync_fd: int,
     ) -> None:
+        """*environment* and *as_started*: how we were started, as `_syscalls.spawn` takes it."""
         self._options = options
         self._diagnostics = diagnostics
-        self._launcher = launcher
         self._log = log
+        self._environment = environment
+        self._as_started = as_started
         self.start_fd = self.attach_fd = -1  # -1: not given
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
         self._loop = loop = Loop(self._handler_failed)
         self._lifecycle = Lifecycle(terminal=options.terminal)
-        self._children = Children()
         self._runtime: Process | None = None
         self._container: Process | None = None
+        self._exit_command: Process | None = None
         self._terminal = Terminal(loop, diagnostics, self._terminal_came)
         self._stdio = Stdio(loop, self._deliver)
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, log.reopen)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._bundle_fd = self._error_fd = -1
-        self._link = b""  # from the socket directory to the bundle
         self._child_fds = [-1, -1, -1]  # for the runtime's stdio; -1: /dev/null
         self._runtime_started: int | None = None
         self._stale: bytes | None = None  # what the pid file said before
@@ -77,6 +80,11 @@ class Monitor:
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command"}
+        self._exit_paths = []  # where the exit status is still to be written
+        if options.persist_dir is not None:
+            self._exit_paths.append(options.persist_dir + b"/exit")
+        if options.exit_dir is not None:
+            self._exit_paths.append(options.exit_dir + b"/" + (options.cid or b""))
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
@@ -120,11 +128,13 @@ class Monitor:
         self._add_pipe(2, b"stderr", b"\3")
         if self._bundle_fd >= 0:
             self._failure = "Failed to create attach socket"
-            self._clear_way()
             stall = self._variable(_STALL_VARIABLE)
             if stall and not stall.isdigit():
                 self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
+            link = None if options.full_attach else options.cuuid
             self._attach.listen(self._bundle_fd, int(stall) * 1000 if stall.isdigit() else 0)
+            if link is not None:
+                self._attach.link(options.socket_dir_path + b"/" + link, options.bundle or b"")
             self._failure = "Failed to create control fifo"
             self._fifos.open(self._bundle_fd)
             attach_pipe = MessagePipe(self._loop, self._diagnostics, self.attach_fd)
@@ -139,41 +149,40 @@ class Monitor:
         self._stdio.add(name, packet_type, reading_fd)
 
     def _variable(self, name: bytes) -> bytes:
-        return find_variable(self._launcher.environment, name)[1]
+        return find_variable(self._environment, name)[1]
 
-    def _clear_way(self) -> None:
-        """Remove what an earlier life left at the socket's place; link to it where clients look."""
-        options = self._options
-        _unlink(b"attach", self._bundle_fd)
-        if not options.full_attach and options.cuuid is not None:
-            link = options.socket_dir_path.rstrip(b"/") + b"/" + options.cuuid
-            # Exactly this long, the link would stand where the socket's path is cut off.
-            link = link[:-1] if len(link) == _syscalls.SUN_PATH_MAX else link
-            _unlink(link)
-            _syscalls.symlink(options.bundle or b".", link)
-            self._link = link
+    def _spawn(self, arguments: list[bytes], **how: "Any") -> tuple[int, int]:
+        how |= self._as_started
+        return _syscalls.spawn(arguments[0], arguments, self._environment, **how)
 
     def _start_runtime(self, console: bytes | None) -> None:
         self._failure = "Failed to create container"
-        environment, replace = self._launcher.environment, self._options.replace_listen_pid
-        pid, self._error_fd = self._launcher.start(
-            command_line(self._options, console),
+        options, environment = self._options, self._environment
+        pid, self._error_fd = self._spawn(
+            command_line(options, console),
             stdio=tuple(self._child_fds),
             death_signal=_syscalls.SIGKILL,
-            wait_fd=self.start_fd if self._options.exec_attach else -1,
-            listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
+            wait_fd=self.start_fd if options.exec_attach else -1,
+            listen_pid_index=listen_pid_index(
+                environment, os.getpid(), replace=options.replace_listen_pid
+            ),
         )
-        self._runtime_started = process.started_at(pid)
-        self._runtime = Process(self._loop, pid, self._runtime_ended)
         for fd in (*self._child_fds, self.start_fd):
             self._loop.discard(fd)
+        self._runtime_started = process.started_at(pid)
+        try:
+            self._runtime = Process(self._loop, pid, self._runtime_ended)
+        except OSError as error:
+            self._failure = f"Failed to watch the runtime: {error.strerror}"
+            os.kill(pid, _syscalls.SIGKILL)
+            self._loop.call_later(0, lambda: self._post("runtime_failed"))
 
     def _refuse(self, text: str) -> None:
         """Answer for a start that failed before a runtime could, and leave."""
         self._diagnostics.error(text)
         self._answer(-1, text.encode("utf-8", "surrogateescape"))
         self._terminal.close()
-        self._do_unlink_attach()
+        self._attach.unlink()
         self._status = 1
         self._loop.stop()
 
@@ -188,9 +197,11 @@ class Monitor:
     def _signalled(self, number: int) -> None:
         if number == _syscalls.SIGCHLD:
             if self._lifecycle.state not in (AWAITING_TERMINAL, REFUSED, CREATING):
-                self._children.reap()
+                process.reap((self._container, self._exit_command))
         elif number in FORWARDED:
             self._signal = number
+            if self._runtime:
+                self._runtime.poll()  # ended in this very turn: then the container is meant
             self._post("terminate")
 
     def _terminal_came(self, good: bool) -> None:  # noqa: FBT001 - a room's call
@@ -218,9 +229,12 @@ class Monitor:
             self._pid = pid
             try:
                 self._container = Process(self._loop, pid, self._container_ended)
-                self._children.known[pid] = self._container
             except ProcessLookupError:  # another's child, reaped: how it ended nobody knows
                 self._loop.call_later(0, lambda: self._container_ended(-1))
+            except OSError as error:
+                self._failure = f"Failed to watch container: {error.strerror}"
+                os.kill(pid, _syscalls.SIGKILL)
+                event = "runtime_failed"
         self._post(event)
 
     def _container_ended(self, code: int) -> None:
@@ -259,12 +273,17 @@ class Monitor:
     # What lifecycle asks for
 
     def _do_signal_runtime(self) -> None:
-        if self._runtime:
-            self._runtime.signal(self._signal)
+        self._send_signal(self._runtime, self._signal)
 
     def _do_signal_container(self) -> None:
-        if self._container:
-            self._container.signal(self._signal)
+        self._send_signal(self._container, self._signal)
+
+    def _send_signal(self, target: Process | None, number: int) -> None:
+        try:
+            if target:
+                target.signal(number)
+        except OSError as error:  # EPERM: it has changed its user
+            self._diagnostics.warn(f"Failed to send signal {number}", error)
 
     def _do_adopt_terminal(self) -> None:
         self._stdio.add(b"stdout", b"\2", self._terminal.master_fd, terminal=True)
@@ -278,7 +297,7 @@ class Monitor:
         self._status = 1
         self._answer(-1, self._stdio.held_tail(answers.MAX_MESSAGE) or self._failure.encode())
         self._do_close_inputs()
-        self._do_unlink_attach()
+        self._attach.unlink()
 
     def _do_release_output(self) -> None:
         self._stdio.release()
@@ -286,14 +305,17 @@ class Monitor:
     def _do_watch(self) -> None:
         if self._options.timeout > 0:
             self._loop.call_later(self._options.timeout * 1000, self._time_out)
-        self._children.reap()
+        if self._signal:  # the runtime got it, and has succeeded all the same
+            self._do_signal_container()
+        process.reap((self._container,))
 
     def _do_kill_container(self) -> None:
         if self._container:
             self._container.kill_group()
+            self._send_signal(self._container, _syscalls.SIGKILL)
 
     def _do_drain(self) -> None:
-        self._stdio.drain(lambda: self._post("drained"))
+        self._stdio.drain(lambda: self._log.settle(lambda: self._post("drained")))
 
     def _do_close_inputs(self) -> None:
         """Close the container's output, what the manager left in us, and the attach listener."""
@@ -302,30 +324,29 @@ class Monitor:
         while self.inherited_fds:
             self._loop.discard(self.inherited_fds.pop())
 
-    def _do_write_exit_files(self) -> None:
-        paths, content = self._exit_paths(), b"%d" % self._status
-        record_exit(self._loop, self._diagnostics, paths, content, lambda: self._post("recorded"))
+    def _do_write_exit_files(self, tries: int = _RECORD_TRIES) -> None:
+        """Write the exit files, each on its own, again and again for 5 s where one fails."""
+        self._exit_paths = [path for path in self._exit_paths if not self._record(path)]
+        if self._exit_paths and tries > 1:
+            self._loop.call_later(_RECORD_RETRY_MS, lambda: self._do_write_exit_files(tries - 1))
+        else:
+            self._post("recorded")
 
-    def _exit_paths(self) -> list[bytes]:
-        options, paths = self._options, []
-        if options.persist_dir is not None:
-            paths.append(options.persist_dir + b"/exit")
-        if options.exit_dir is not None:
-            paths.append(options.exit_dir + b"/" + (options.cid or b""))
-        return paths
+    def _record(self, path: bytes) -> bool:
+        try:
+            replace_file(path, b"%d" % self._status)
+        except OSError as error:
+            name = path.decode("utf-8", "surrogateescape")
+            self._diagnostics.warn(f"Failed to write {name} to exit file", error)
+            return False
+        return True
 
     def _do_report_exit(self) -> None:
         if self._options.exec:
             self._answer(self._status, b"command timed out" if self._timed_out else b"")
 
     def _do_unlink_attach(self) -> None:
-        try:
-            if self._link:
-                _unlink(self._link)
-            if self._bundle_fd >= 0:
-                _unlink(b"attach", self._bundle_fd)
-        except OSError as error:
-            self._diagnostics.warn("Failed to remove attach socket", error)
+        self._attach.unlink()
 
     def _do_sync_log(self) -> None:
         if not self._options.no_sync_log:
@@ -337,6 +358,7 @@ class Monitor:
         self._terminal.close()
         if self._sync_pipe.idle():
             self._sync_pipe.close()
+        self._bundle_fd = self._diagnostics.bundle_fd = self._loop.discard(self._bundle_fd)
         self._attach.flush(lambda: self._finished("clients"))
 
     def _do_run_exit_command(self) -> None:
@@ -350,10 +372,9 @@ class Monitor:
         try:
             _syscalls.set_child_subreaper(False)  # noqa: FBT003 - as prctl's argument
             command = [options.exit_command or b"", *options.exit_command_arg]
-            pid, error_fd = self._launcher.start(command)
+            pid, error_fd = self._spawn(command)
             _syscalls.close(error_fd)
-            ended = Process(self._loop, pid, lambda _: self._finished("exit command"))
-            self._children.known[pid] = ended
+            self._exit_command = Process(self._loop, pid, lambda _: self._finished("exit command"))
         except OSError as error:
             self._diagnostics.warn("Failed to execute exit command", error)
             self._finished("exit command")
@@ -383,12 +404,5 @@ class Monitor:
 
     def _record_and_leave(self) -> None:
         self._loop.stop()
-        for path in self._exit_paths():
-            replace_file(path, b"%d" % self._status)
-
-
-def _unlink(path: bytes, directory_fd: int | None = None) -> None:
-    try:
-        _syscalls.unlink(path, dir_fd=directory_fd)
-    except FileNotFoundError:
-        return
+        for path in self._exit_paths:
+            self._record(path)

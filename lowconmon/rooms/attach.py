@@ -61,7 +61,7 @@ class Attach:
 
     __slots__ = (
         *("_clients", "_diagnostics", "_flushed", "_full", "_listener_fd", "_loop", "_on_change"),
-        *("_stall_ms", "ends_stdin", "stdin"),
+        *("_directory_fd", "_link", "_stall_ms", "ends_stdin", "stdin"),
     )
 
     def __init__(
@@ -71,7 +71,8 @@ class Attach:
         self._loop = loop
         self._diagnostics = diagnostics
         self._on_change = on_change
-        self._listener_fd = -1
+        self._listener_fd = self._directory_fd = -1
+        self._link = b""
         self._clients: list[Client] = []
         self._full = False
         self._flushed: Callable[[], object] | None = None
@@ -81,6 +82,8 @@ class Attach:
 
     def listen(self, directory_fd: int, stall_ms: int) -> None:
         """Listen at `attach` in the directory; clients that stall for *stall_ms* (0: no) go."""
+        self._directory_fd = directory_fd
+        self.unlink()
         kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
         self._listener_fd = fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
         os.fchmod(fd, 0o700)  # before bind: the socket's file never has another mode
@@ -91,6 +94,23 @@ class Attach:
         self._stall_ms = stall_ms
         if stall_ms:
             self._check_stalls()
+
+    def link(self, link: bytes, directory: bytes) -> None:
+        """Make *link* the short way to *directory* for clients of a socket directory."""
+        # Exactly this long, the link would stand where the socket's path is cut off.
+        self._link = link[:-1] if len(link) == _syscalls.SUN_PATH_MAX else link
+        _unlink(self._link)
+        _syscalls.symlink(directory, self._link)
+
+    def unlink(self) -> None:
+        """Remove the socket, or a stale one, and the link; who is attached stays."""
+        try:
+            if self._directory_fd >= 0:
+                _unlink(b"attach", self._directory_fd)
+            if self._link:
+                _unlink(self._link)
+        except OSError as error:
+            self._diagnostics.warn("Failed to remove attach socket", error)
 
     def deliver(self, packet_type: bytes, data: bytes) -> None:
         """Queue *data* for every client and send what they take."""
@@ -269,3 +289,10 @@ class Attach:
             _syscalls.close(fd)
         self._watch_end(client)
         self._check_flushed()
+
+
+def _unlink(path: bytes, directory_fd: int | None = None) -> None:
+    try:
+        _syscalls.unlink(path, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return

@@ -1,8 +1,9 @@
 """Own a log file: whole records in order, whatever the disk does.
 
-Where a write fails, a record that was only begun is cut off, what was read is held (bounded), the
-container waits, and the write is tried again every 100 ms; so nothing is lost when space comes back.
-What is still held at the end is counted and warned about.
+Where a disk takes nothing, a record that was only begun is cut off, what was read is held (bounded),
+the container waits, and the write is tried again every 100 ms: nothing is lost when space comes
+back. A FIFO is waited for likewise while its reader is slow. What another device or a FIFO without
+reader refuses is counted, and told by a record of its own as soon as one can be written.
 """
 
 import errno
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TAIL = 65536
-_RETRY_MS = 100
+_RETRY_MS, _MAX_RETRIES = 100, 10
 _MAX_HELD = 65536  # bytes held before the container must wait
 _MAX_DRAINED = 1 << 20  # bytes held in a drain, which does not wait, before the rest is lost
 
@@ -70,8 +71,20 @@ class LogFile:
         elif self._held:
             self._held += records
         else:
+            told, self._lost = self._lost, 0
+            if told:
+                text = b"[%d records could not be written here]\n" % told
+                records = format_records(text, stamp(now_ns, self._offset), b"stderr") + records
             self._held = records
             self._flush()
+            self._lost += told - 1 if self._lost and told else 0  # the notice was lost too
+
+    def settle(self, then: "Callable[[], object]", retries: int = _MAX_RETRIES) -> None:
+        """Call *then* when nothing is held any more, or after a second."""
+        if self._held and self._loop and retries:
+            self._loop.call_later(_RETRY_MS, lambda: self.settle(then, retries - 1))
+        else:
+            then()
 
     def reopen(self) -> None:
         """Open a fresh file if the path is no longer ours; else only wake who watches it."""
@@ -92,7 +105,8 @@ class LogFile:
         except OSError as error:  # the directory is gone, say: the old file still takes records
             self._diagnostics.warn("Failed to open log file", error)
             return
-        _syscalls.close(self._fd)
+        if self._loop:
+            self._loop.discard(self._fd)
         self._fd, self._regular, self._begun = fd, regular, 0
 
     def sync(self) -> None:
@@ -111,6 +125,8 @@ class LogFile:
         self._lost += self._held.count(b"\n")
         if self._lost:
             self._diagnostics.warn(f"{self._lost} records could not be written to {self._name}")
+        if self._loop:
+            self._loop.remove(self._fd)
         _syscalls.close(self._fd)
         self._fd, self._held = -1, b""
 
@@ -123,9 +139,7 @@ class LogFile:
         if regular and status.st_size:
             try:
                 self._mend(fd, status.st_size)
-            except (
-                OSError
-            ) as error:  # not readable, or full: appending is still better than failing
+            except OSError as error:  # not readable, or full: append all the same
                 self._diagnostics.warn(f"Failed to mend the end of {self._name}", error)
         return fd, regular
 
@@ -141,24 +155,29 @@ class LogFile:
             _syscalls.write(fd, append)
 
     def _flush(self) -> None:
-        was_full, done = self.full(), self._begun
+        was_full, done, failure = self.full(), self._begun, None
         try:
             while done < len(self._held):
                 done += _syscalls.write(self._fd, self._held[done:] if done else self._held)
         except OSError as error:
-            if error.errno != errno.EAGAIN:  # a FIFO whose reader is slow
+            failure = error.errno
+            if failure != errno.EAGAIN:
                 self._diagnostics.warn("stdio_input write failed", error)
-            if self._loop:
-                self._loop.call_later(_RETRY_MS, self._flush_again)
         whole = self._held.rfind(b"\n", 0, done) + 1
         self._held, self._begun = self._held[whole:], done - whole
         self._cut()
+        if failure and not self._regular and failure != errno.EAGAIN:
+            self._lost += self._held.count(b"\n")
+            self._held, self._begun = b"", 0
+        if self._loop:
+            if self._held and not self._regular:
+                self._loop.add_writer(self._fd, self._flush)
+            else:
+                self._loop.remove_writer(self._fd)
+            if self._held and self._regular:
+                self._loop.call_later(_RETRY_MS, self._flush)
         if was_full and not self.full():
             self._on_room()
-
-    def _flush_again(self) -> None:
-        if self._held:
-            self._flush()
 
     def _cut(self) -> None:
         """Cut off a record that was only begun; it is held whole, and written whole later."""

@@ -1,4 +1,4 @@
-"""Watch processes to their end, whether they are our children or not, and start programs.
+"""Watch processes to their end, whether they are our children or not.
 
 A process is held by its pidfd, so no signal reaches a stranger whose pid is the same. Nobody waits
 for a child: who ended is reaped when SIGCHLD says so, and not before the container's pid is known.
@@ -12,10 +12,9 @@ from ..pure.processes import exit_code, exit_code_of_wait_status, parse_pid, sta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Any, Callable, Loop, Sequence
+    from .._typing import Callable, Loop, Sequence
 
 _UNREAPED_MS = 2000
-_NEVER_IGNORED = (_syscalls.SIGPIPE, _syscalls.SIGXFSZ)  # CPython ignores them
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
 
 
@@ -33,7 +32,7 @@ class Process:
         loop.add_pidfd(self.pidfd, self._ended)
 
     def poll(self) -> bool:
-        """See whether the process, if it is our child, has ended; tell if so."""
+        """Tell the process's end if it has ended; return False when it is not our child."""
         if self.pidfd < 0:
             return True
         try:
@@ -59,7 +58,7 @@ class Process:
                 return  # reaped by its parent: its end is about to be told
 
     def kill_group(self) -> None:
-        """Kill the process and its group, but never group 1 (that is everyone) nor our own."""
+        """Kill the process's group, but never group 1 (that is everyone) nor our own."""
         if self.pidfd < 0:
             return
         try:
@@ -67,8 +66,7 @@ class Process:
             if group > 1 and group != os.getpgrp():
                 os.killpg(group, _syscalls.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            pass  # gone, or partly someone else's: the process itself is still to be killed
-        self.signal(_syscalls.SIGKILL)
+            return  # gone, or someone else's
 
     def _ended(self) -> None:
         if not self.poll():
@@ -85,45 +83,19 @@ class Process:
         self.finish(-1 if status is None else exit_code_of_wait_status(status))
 
 
-class Children:
-    """Reap whoever ended; tell those processes that are known."""
-
-    __slots__ = ("known",)
-
-    def __init__(self) -> None:
-        self.known: dict[int, Process] = {}
-
-    def reap(self) -> None:
-        """Reap all children that have ended."""
-        try:
-            while result := os.waitid(os.P_ALL, 0, _NOW):
-                process = self.known.pop(result.si_pid, None)
-                if process:
+def reap(known: "Sequence[Process | None]") -> None:
+    """Reap all children that have ended; tell those of *known* that are among them."""
+    try:
+        while result := _syscalls.waitid(os.P_ALL, 0, _NOW):
+            for process in known:
+                if process and process.pid == result.si_pid:
                     process.finish(exit_code(result.si_code, result.si_status))
-        except ChildProcessError:
-            return  # none left
-
-
-class Launcher:
-    """Start programs as the manager would have: its environment, signals and out-of-memory score."""
-
-    __slots__ = ("blocked", "environment", "ignored", "oom_score_adj")
-
-    def __init__(self, environment: list[bytes]) -> None:
-        self.environment = environment
-        self.blocked: Sequence[int] = ()
-        self.ignored: Sequence[int] = ()
-        self.oom_score_adj: bytes | None = None  # None: never changed
-
-    def start(self, arguments: list[bytes], **how: "Any") -> tuple[int, int]:
-        """Start arguments[0]; *how* and what returns are those of `_syscalls.spawn`."""
-        how.update(blocked=self.blocked, ignored=self.ignored, defaulted=_NEVER_IGNORED)
-        how["oom_score_adj"] = self.oom_score_adj
-        return _syscalls.spawn(arguments[0], arguments, self.environment, **how)
+    except ChildProcessError:
+        return  # none left
 
 
 def exec_error(error_fd: int) -> OSError | None:
-    """Read and close what `start` gave: why exec failed, None when it did not."""
+    """Read and close what `spawn` gave: why exec failed, None when it did not."""
     try:
         number = int.from_bytes(_syscalls.read(error_fd, 4), sys.byteorder)
     except BlockingIOError:  # killed before it came to exec

@@ -8,10 +8,8 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Diagnostics, Loop
+    from .._typing import Diagnostics, Loop
 
-_RETRY_MS = 100
-_MAX_TRIES = 50  # 5 s
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,30 +37,6 @@ def replace_file(path: bytes, content: bytes) -> None:
         raise
     finally:
         _syscalls.close(directory_fd)
-
-
-def record_exit(  # noqa: PLR0913
-    loop: "Loop",
-    diagnostics: "Diagnostics",
-    paths: list[bytes],
-    content: bytes,
-    then: "Callable[[], object]",
-    tries: int = _MAX_TRIES,
-) -> None:
-    """Put *content* at every path, each on its own; call *then* once all are there or given up."""
-    left = []
-    for path in paths:
-        try:
-            replace_file(path, content)
-        except OSError as error:
-            left.append(path)
-            name = path.decode("utf-8", "surrogateescape")
-            diagnostics.warn(f"Failed to write {name} to exit file", error)
-    if left and tries > 1:
-        again = (loop, diagnostics, left, content, then, tries - 1)
-        loop.call_later(_RETRY_MS, lambda: record_exit(*again))
-    else:
-        then()
 
 
 class MessagePipe:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
 READ_SIZE = 65536
-_MAX_HELD = 1 << 20  # bytes a stream, before the start succeeded
+_MAX_HELD = 1 << 22  # bytes a stream, before the start succeeded; the last ones count
 _QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
 _HANGUP_MS = 100
 
@@ -65,8 +65,9 @@ class Stdio:
         """Read what the runtime has left on stderr and return its last *size* bytes."""
         for stream in self._streams:
             if stream.name == b"stderr":
-                while self._read(stream):
-                    pass
+                for _ in range(_MAX_HELD // READ_SIZE):  # who floods on says nothing of the start
+                    if not self._read(stream):
+                        break
                 return b"".join(data for _, data in stream.held)[-size:]
         return b""
 
@@ -141,13 +142,8 @@ class Stdio:
     def _hold(self, stream: Stream, now: int, data: bytes) -> None:
         stream.held.append((now, data))
         stream.held_bytes += len(data)
-        if stream.held_bytes <= _MAX_HELD:
-            return
-        if stream.name == b"stderr":
-            # The runtime must be able to say on and end; its last words count.
+        if stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
-        else:
-            self._loop.remove(stream.fd)
 
     def _check_drained(self) -> None:
         drained, now = self._drained, monotonic_ns()

@@ -100,7 +100,7 @@ class Terminal:
             self._diagnostics.warn("a stranger connected to the console socket")
             _syscalls.close(fd)
             return
-        self._listener_fd = self._loop.discard(self._listener_fd)
+        self.close()  # nobody else has business here
         self._connection_fd = fd
         self._loop.add_reader(fd, self._receive)
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import faults
 from tests.support.life import Life, read_if_there, wait_until
-from tests.support.witness import Inotify, Witness, gone, kill, messages
+from tests.support.witness import Inotify, Witness, kill, messages
 
 DISK = ("ENOSPC", "EDQUOT", "EIO")
 

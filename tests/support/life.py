@@ -296,8 +296,6 @@ class Life:
 
     def end(self) -> None:
         """Kill what is left of the life and close our ends; for the tests' teardown."""
-        for client in self.clients:
-            client.close()
         pids = []
         for path in (self.pid_file, self.conmon_pid_file):
             content = (read_if_there(path) or b"").strip()
@@ -316,7 +314,7 @@ class Life:
             for stream in (self.launcher.stdout, self.launcher.stderr):
                 if stream:
                     stream.close()
-        for pipe in (self.sync, self.attach_pipe):
+        for pipe in (self.sync, self.attach_pipe, *self.clients):
             if pipe:
                 pipe.close()
         if self.start_pipe >= 0:
