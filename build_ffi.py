@@ -13,7 +13,7 @@ CONSTANTS = """
 EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLL_CTL_ADD EPOLL_CTL_MOD EPOLL_CTL_DEL
 SIGCHLD SIGCONT SIGHUP SIGINT SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTERM SIGUSR1 SIGUSR2 SIGWINCH
 SIGXFSZ SIG_BLOCK SIG_UNBLOCK SIG_SETMASK NSIG
-AF_UNIX SOCK_STREAM SOCK_DGRAM SOCK_SEQPACKET SOCK_NONBLOCK SUN_PATH_MAX
+AF_UNIX SOCK_STREAM SOCK_DGRAM SOCK_SEQPACKET SOCK_NONBLOCK SUN_PATH_MAX SCM_MAX_FD
 MSG_DONTWAIT MSG_CTRUNC MSG_TRUNC CLOSE_RANGE_CLOEXEC ONLCR
 IN_CREATE IN_MODIFY IN_MOVED_FROM IN_MOVED_TO IN_DELETE IN_DELETE_SELF IN_ATTRIB IN_CLOSE_WRITE
 IN_IGNORED F_SETPIPE_SZ F_GETPIPE_SZ
@@ -21,13 +21,14 @@ F_ADD_SEALS F_GET_SEALS F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE
 """.split()
 
 HEADERS = """
-errno fcntl signal stddef stdint stdio string sys/epoll sys/inotify sys/ioctl sys/prctl
-sys/signalfd sys/socket sys/syscall sys/un termios unistd
+errno fcntl linux/close_range signal stddef stdint stdio string sys/epoll sys/inotify sys/ioctl
+sys/prctl sys/signalfd sys/socket sys/syscall sys/uio sys/un termios unistd
 """.split()
 
 STRUCTS = """
 struct inotify_event { int wd; uint32_t mask, cookie, len; ...; };
 struct signalfd_siginfo { uint32_t ssi_signo; ...; };
+struct iovec { void *iov_base; size_t iov_len; ...; };
 """
 
 SHIMS = r"""
@@ -41,12 +42,9 @@ struct pidfd_info { /* linux/pidfd.h, Linux 6.15: PIDFD_INFO_SIZE_VER0 and exit_
 #define PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info) /* Linux 6.13 */
 #define PIDFD_INFO_EXIT (1UL << 3) /* Linux 6.15 */
 #endif
-#ifndef CLOSE_RANGE_CLOEXEC
-#define CLOSE_RANGE_CLOEXEC (1U << 2) /* linux/close_range.h, Linux 5.11 */
-#endif
 
 #define SUN_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
-#define MAX_FDS 253 /* of one message: SCM_MAX_FD of the kernel */
+#define SCM_MAX_FD 253 /* of one message: the kernel's name; its headers for programs lack it */
 
 /* The last statement of a shim */
 #define CHECKED(call) \
@@ -98,7 +96,6 @@ static int lc_sigprocmask(int how, const int *signals, int count, int *old_signa
 static int lc_get_disposition(int signal) {
     struct sigaction action;
     if (sigaction(signal, NULL, &action) < 0) return -errno;
-    if (action.sa_flags & SA_SIGINFO) return 2;
     return action.sa_handler == SIG_DFL ? 0 : action.sa_handler == SIG_IGN ? 1 : 2;
 }
 
@@ -141,16 +138,12 @@ static int lc_openpty(int fds[2]) {
     return -error;
 }
 
-static int64_t lc_get_oflag(int fd) {
+/* flags: -1 only reads them */
+static int64_t lc_oflag(int fd, int64_t flags) {
     struct termios attributes;
     if (tcgetattr(fd, &attributes) < 0) return -errno;
-    return attributes.c_oflag;
-}
-
-static int lc_set_oflag(int fd, unsigned int flags) {
-    struct termios attributes;
-    if (tcgetattr(fd, &attributes) < 0) return -errno;
-    attributes.c_oflag = flags;
+    if (flags < 0) return attributes.c_oflag;
+    attributes.c_oflag = (tcflag_t)flags;
     CHECKED(tcsetattr(fd, TCSANOW, &attributes));
 }
 
@@ -159,35 +152,20 @@ static int lc_set_winsize(int fd, int rows, int columns) {
     CHECKED(ioctl(fd, TIOCSWINSZ, &size));
 }
 
-static int lc_get_winsize(int fd, int sizes[2]) {
-    struct winsize size;
-    if (ioctl(fd, TIOCGWINSZ, &size) < 0) return -errno;
-    sizes[0] = size.ws_row;
-    sizes[1] = size.ws_col;
-    return 0;
-}
-
 static int lc_socket(int family, int type) { CHECKED(socket(family, type | SOCK_CLOEXEC, 0)); }
 
 static int lc_socketpair(int family, int type, int fds[2]) {
     CHECKED(socketpair(family, type | SOCK_CLOEXEC, 0, fds));
 }
 
-/* A path that starts with NUL is abstract; another gets its NUL counted, as unix(7) wants. */
-static int at_path(__typeof__(bind) *call, int fd, const char *path, size_t length) {
+/* Connects or binds. A path that starts with NUL is abstract; another gets its NUL counted, as
+   unix(7) wants. */
+static int lc_at_path(int connects, int fd, const char *path, size_t length) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t size = offsetof(struct sockaddr_un, sun_path) + length + (path[0] != 0);
     if (length == 0 || length > SUN_PATH_MAX) return -ENAMETOOLONG;
     memcpy(address.sun_path, path, length);
-    CHECKED(call(fd, (struct sockaddr *)&address, (socklen_t)size));
-}
-
-static int lc_bind(int fd, const char *path, size_t length) {
-    return at_path(bind, fd, path, length);
-}
-
-static int lc_connect(int fd, const char *path, size_t length) {
-    return at_path(connect, fd, path, length);
+    CHECKED((connects ? connect : bind)(fd, (struct sockaddr *)&address, (socklen_t)size));
 }
 
 static int lc_listen(int fd, int backlog) { CHECKED(listen(fd, backlog)); }
@@ -201,13 +179,9 @@ static int64_t lc_peer_uid(int fd) {
     return peer.uid;
 }
 
-static int64_t lc_send(int fd, const char *data, size_t length, int flags) {
-    CHECKED(send(fd, data, length, flags | MSG_NOSIGNAL));
-}
-
 union control {
     struct cmsghdr header;
-    char room[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    char room[CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
 };
 
 static int64_t lc_send_fds(int fd, const char *data, size_t length, const int *fds, size_t count,
@@ -215,7 +189,7 @@ static int64_t lc_send_fds(int fd, const char *data, size_t length, const int *f
     union control control;
     struct iovec vector = {.iov_base = (void *)data, .iov_len = length};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    if (count > MAX_FDS) return -EINVAL;
+    if (count > SCM_MAX_FD) return -EINVAL;
     if (count > 0) {
         struct cmsghdr *header = &control.header;
         memset(&control, 0, sizeof control);
@@ -229,44 +203,33 @@ static int64_t lc_send_fds(int fd, const char *data, size_t length, const int *f
     CHECKED(sendmsg(fd, &message, flags | MSG_NOSIGNAL));
 }
 
-/* *count: room for descriptors in, how many came out; what came beyond the room is closed. */
+/* fds: room for SCM_MAX_FD, of which *count came; a message has one SCM_RIGHTS at most. */
 static int64_t lc_recv_fds(int fd, char *data, size_t length, int *fds, int *count, int *flags) {
     union control control;
     struct iovec vector = {.iov_base = data, .iov_len = length};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
+                             .msg_controllen = CMSG_LEN(SCM_MAX_FD * sizeof(int))};
     struct cmsghdr *header;
-    int received, room = *count;
     ssize_t got = recvmsg(fd, &message, *flags | MSG_CMSG_CLOEXEC);
-    if (got < 0) return -errno; /* *count stays: EINTR comes here again */
-    *count = 0;
+    if (got < 0) return -errno;
     *flags = message.msg_flags;
     for (header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-        for (size_t end = CMSG_LEN(sizeof(int)); end <= header->cmsg_len; end += sizeof(int)) {
-            memcpy(&received, (char *)header + end - sizeof(int), sizeof(int));
-            if (*count < room) fds[(*count)++] = received;
-            else close(received);
-        }
+        *count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(header), (size_t)*count * sizeof(int));
     }
     return got;
 }
 
 /* The parts of all messages stand in a row; each: how many belong to each message */
-static int lc_sendmmsg(int fd, char **parts, size_t *lengths, int *each, int count, int flags) {
-    enum { MESSAGES = 64, VECTORS = 128 };
-    struct mmsghdr messages[MESSAGES] = {0};
-    struct iovec vectors[VECTORS];
-    int i, used = 0;
-    for (i = 0; i < count && i < MESSAGES && used + each[i] <= VECTORS; i++) {
-        messages[i].msg_hdr.msg_iov = vectors + used;
-        messages[i].msg_hdr.msg_iovlen = (size_t)each[i];
-        for (int end = used + each[i]; used < end; used++) {
-            vectors[used].iov_base = parts[used];
-            vectors[used].iov_len = lengths[used];
-        }
+static int lc_sendmmsg(int fd, struct iovec *parts, size_t *each, int count, int flags) {
+    struct mmsghdr messages[64] = {0};
+    int i;
+    for (i = 0; i < count && i < 64; i++) {
+        messages[i].msg_hdr.msg_iov = parts;
+        messages[i].msg_hdr.msg_iovlen = each[i];
+        parts += each[i];
     }
-    if (i == 0 && count > 0) return -EMSGSIZE;
     CHECKED(sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL));
 }
 
@@ -284,31 +247,25 @@ static int lc_close_range(unsigned int first, unsigned int last, unsigned int fl
 }
 
 struct lc_spawn {
-    int stdio[3], terminal, new_session, death_signal, wait_fd, listen_pid_index;
+    int fds[4], new_session, terminal, death_signal, listen_pid_index; /* fds: 0-2, wait_fd */
     char *oom_score_adj, *cwd;
     int *blocked, *ignored, *defaulted, blocked_count, ignored_count, defaulted_count;
 };
 
-/* A descriptor below 3 might be overwritten by the child's stdio before its turn. */
-static int above_stdio(int fd) { return fd < 0 || fd > 2 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3); }
-
 /* The forked child up to exec: async-signal-safe calls only; returns only after a failure. */
 static void run_child(const char *path, char **argv, char **envp, const struct lc_spawn *how,
                       int parent) {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    sigset_t blocked;
     char listen_pid[32], data[8192];
-    int from[3], i, wait_fd = above_stdio(how->wait_fd);
-    if (how->wait_fd >= 0 && wait_fd < 0) return;
-    if (how->new_session) setsid(); /* a leader already: fine */
-    for (i = 0; i < 3; i++) {
-        int source = how->terminal >= 0 ? how->terminal : how->stdio[i];
-        from[i] = above_stdio(source);
-        if (source >= 0 && from[i] < 0) return;
+    int fds[4], old[NSIG], i;
+    for (i = 0; i < 4; i++) { /* what lies in 0-2 might be overwritten before its turn */
+        int given = how->fds[i], low = given >= 0 && given <= 2;
+        fds[i] = low ? fcntl(given, F_DUPFD_CLOEXEC, 3) : given;
+        if (low && fds[i] < 0) return;
     }
     for (i = 0; i < 3; i++)
-        if (from[i] >= 0 && dup2(from[i], i) < 0) return;
-    if (how->terminal >= 0 && ioctl(0, TIOCSCTTY, 0) < 0) return;
+        if (fds[i] >= 0 && dup2(fds[i], i) < 0) return;
+    if (how->new_session) setsid(); /* a leader already: fine */
+    if (how->terminal && ioctl(0, TIOCSCTTY, 0) < 0) return;
     if (how->oom_score_adj) { /* advisory: a failure leaves the score as it is */
         int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
         ssize_t ignored = write(fd, how->oom_score_adj, strlen(how->oom_score_adj));
@@ -324,12 +281,10 @@ static void run_child(const char *path, char **argv, char **envp, const struct l
         if (getppid() != parent) raise(how->death_signal); /* it died before the request stood */
     }
     if (how->cwd && chdir(how->cwd) < 0) return;
-    for (i = 0; i < how->defaulted_count; i++) sigaction(how->defaulted[i], &action, NULL);
-    action.sa_handler = SIG_IGN;
-    for (i = 0; i < how->ignored_count; i++) sigaction(how->ignored[i], &action, NULL);
-    if (fill(&blocked, how->blocked, how->blocked_count) < 0) return;
-    if (sigprocmask(SIG_SETMASK, &blocked, NULL) < 0) return;
-    while (wait_fd >= 0 && read(wait_fd, data, sizeof data) < 0)
+    for (i = 0; i < how->defaulted_count; i++) lc_set_disposition(how->defaulted[i], 0);
+    for (i = 0; i < how->ignored_count; i++) lc_set_disposition(how->ignored[i], 1);
+    if (lc_sigprocmask(SIG_SETMASK, how->blocked, how->blocked_count, old) < 0) return;
+    while (fds[3] >= 0 && read(fds[3], data, sizeof data) < 0)
         if (errno != EINTR) return;
     execve(path, argv, envp);
 }
@@ -341,13 +296,10 @@ static int lc_spawn(const char *path, char **argv, char **envp, struct lc_spawn 
     /* With 0-2 closed in the caller the pipe could lie where the child's stdio goes. */
     ends[0] = fcntl(low[0], F_DUPFD_CLOEXEC, 3);
     ends[1] = fcntl(low[1], F_DUPFD_CLOEXEC, 3);
+    if (ends[0] >= 0 && ends[1] >= 0) pid = fork();
     error = errno;
     close(low[0]);
     close(low[1]);
-    if (ends[0] >= 0 && ends[1] >= 0) {
-        pid = fork();
-        error = errno;
-    }
     if (pid == 0) {
         run_child(path, argv, envp, how, parent);
         /* We have the reading end too: this write cannot raise SIGPIPE when the parent is gone. */

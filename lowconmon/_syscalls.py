@@ -35,7 +35,7 @@ mkdir, mkfifo, rename, rmdir = _os.mkdir, _os.mkfifo, _os.rename, _os.rmdir
 open, pread, read, readv = _os.open, _os.pread, _os.read, _os.readv  # noqa: A001 - open(2)
 stat, symlink, unlink, write = _os.stat, _os.symlink, _os.unlink, _os.write
 eventfd, eventfd_read, eventfd_write = _os.eventfd, _os.eventfd_read, _os.eventfd_write
-memfd_create, pidfd_open, waitid = _os.memfd_create, _os.pidfd_open, _os.waitid
+memfd_create, pidfd_open = _os.memfd_create, _os.pidfd_open
 P_PIDFD, WEXITED, WNOHANG, WNOWAIT = _os.P_PIDFD, _os.WEXITED, _os.WNOHANG, _os.WNOWAIT
 
 _events = _ffi.new("uint64_t[]", 2 * 64)
@@ -101,6 +101,11 @@ def get_disposition(signal: int) -> str:
 def set_disposition(signal: int, disposition: str) -> None:
     """Set *signal* to "default" or "ignored" behind Python's back (sigaction(2))."""
     _call(_lib.lc_set_disposition, signal, ("default", "ignored").index(disposition))
+
+
+def waitid(id_type: int, target: "Fd", options: int) -> "_os.waitid_result | None":
+    """Wait for a child; None when WNOHANG is among *options* and nothing happened (waitid(2))."""
+    return _os.waitid(id_type, _fd(target), options)
 
 
 def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:
@@ -171,8 +176,9 @@ def spawn(  # noqa: PLR0913 - a process has that many sides
     if listen_pid_index >= len(environment):
         raise IndexError("listen_pid_index is beyond the environment")
     how, error_fd = _ffi.new("struct lc_spawn *"), _ffi.new("int *")
-    how.stdio, how.terminal, how.new_session = stdio, terminal, new_session
-    how.death_signal, how.wait_fd, how.listen_pid_index = death_signal, wait_fd, listen_pid_index
+    how.fds = (*(stdio if terminal < 0 else (terminal,) * 3), wait_fd)
+    how.new_session, how.terminal = new_session, terminal >= 0
+    how.death_signal, how.listen_pid_index = death_signal, listen_pid_index
     # What only C points to has a name here, or cffi would free it before the call.
     argv = [*(_ffi.new("char[]", argument) for argument in arguments), _ffi.NULL]
     envp = [*(_ffi.new("char[]", entry) for entry in environment), _ffi.NULL]
@@ -192,12 +198,12 @@ def openpty() -> tuple[int, int]:
 
 def get_oflag(fd: "Fd") -> int:
     """Return the output flags (c_oflag, ONLCR among them) of a terminal (tcgetattr(3))."""
-    return _call(_lib.lc_get_oflag, _fd(fd))
+    return _call(_lib.lc_oflag, _fd(fd), -1)
 
 
 def set_oflag(fd: "Fd", flags: int) -> None:
     """Set the output flags of a terminal, at once (tcsetattr(3)). Raises OSError: ENOTTY."""
-    _call(_lib.lc_set_oflag, _fd(fd), flags)
+    _call(_lib.lc_oflag, _fd(fd), flags)
 
 
 def set_winsize(fd: "Fd", rows: int, columns: int) -> None:
@@ -207,8 +213,8 @@ def set_winsize(fd: "Fd", rows: int, columns: int) -> None:
 
 def get_winsize(fd: "Fd") -> tuple[int, int]:
     """Return (rows, columns) of a terminal (TIOCGWINSZ)."""
-    _call(_lib.lc_get_winsize, _fd(fd), _pair)
-    return _pair[0], _pair[1]
+    columns, rows = _os.get_terminal_size(_fd(fd))
+    return rows, columns
 
 
 def socket(family: int, kind: int) -> int:
@@ -224,12 +230,12 @@ def socketpair(family: int, kind: int) -> tuple[int, int]:
 
 def bind(fd: "Fd", path: bytes) -> None:
     """Bind to *path*, abstract if it starts with NUL (bind(2)). ENAMETOOLONG past SUN_PATH_MAX."""
-    _call(_lib.lc_bind, _fd(fd), path, len(path))
+    _call(_lib.lc_at_path, 0, _fd(fd), path, len(path))
 
 
 def connect(fd: "Fd", path: bytes) -> None:
     """Connect to *path*, abstract if it starts with NUL (connect(2))."""
-    _call(_lib.lc_connect, _fd(fd), path, len(path))
+    _call(_lib.lc_at_path, 1, _fd(fd), path, len(path))
 
 
 def listen(fd: "Fd", backlog: int) -> None:
@@ -254,8 +260,7 @@ def peer_uid(fd: "Fd") -> int:
 
 def send(fd: "Fd", data: "Buffer", flags: int = 0) -> int:
     """Send and return how many bytes were taken; never SIGPIPE (send(2))."""
-    view = _ffi.from_buffer(data)
-    return _call(_lib.lc_send, _fd(fd), view, len(view), flags)
+    return send_fds(fd, data, (), flags)
 
 
 def send_fds(fd: "Fd", data: "Buffer", fds: "Sequence[int]", flags: int = 0) -> int:
@@ -269,20 +274,23 @@ def recv_fds(fd: "Fd", size: int, max_fds: int, flags: int = 0) -> "tuple[bytes,
 
     The flags tell MSG_TRUNC and MSG_CTRUNC. No data is the end of a stream.
     """
-    data, fds = _ffi.new("char[]", size), _ffi.new("int[]", max_fds + 1)
-    count, out = _ffi.new("int *", max_fds), _ffi.new("int *", flags)
+    data, fds = _ffi.new("char[]", size), _ffi.new("int[]", _lib.SCM_MAX_FD)
+    count, out = _ffi.new("int *"), _ffi.new("int *", flags)
     got = _call(_lib.lc_recv_fds, _fd(fd), data, size, fds, count, out)
-    return _ffi.buffer(data, got)[:], list(fds[0 : count[0]]), out[0]
+    received = _ffi.unpack(fds, count[0])
+    for beyond in received[max_fds:]:
+        _os.close(beyond)
+    return _ffi.buffer(data, got)[:], received[:max_fds], out[0]
 
 
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send several messages, each of one or more parts; return how many went out (sendmmsg(2)).
 
-    At most 64 messages or 128 parts go out in one call: a short count is normal.
+    At most 64 go out in one call: a short count is normal.
     """
-    parts = [_ffi.from_buffer(part) for message in messages for part in message]
-    lengths, each = [len(part) for part in parts], [len(message) for message in messages]
-    return _call(_lib.lc_sendmmsg, _fd(fd), parts, lengths, each, len(each), flags)
+    views = [_ffi.from_buffer(part) for message in messages for part in message]
+    parts = _ffi.new("struct iovec[]", [(view, len(view)) for view in views])
+    return _call(_lib.lc_sendmmsg, _fd(fd), parts, list(map(len, messages)), len(messages), flags)
 
 
 def inotify_init1() -> int:

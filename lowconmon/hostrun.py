@@ -28,7 +28,6 @@ OPTIONS += ["detach", "debug", "log-format=", "systemd-cgroup", "no-pivot", "no-
 
 
 def _load(path: str) -> dict[str, Any]:
-    """Return the JSON object in a file."""
     with open(path, "rb") as file:
         try:
             return {**json.load(file)}

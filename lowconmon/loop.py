@@ -19,26 +19,20 @@ if TYPE_CHECKING:
     from ._typing import Callable, Sequence
 
     Handler = Callable[[], object]
+    Handlers = list[Handler | None]  # by _READER, _WRITER, _HANGUP
 
-_MAX_WAIT_MS = 2**31 - 1
-_ENDED = _syscalls.EPOLLHUP | _syscalls.EPOLLERR
 _CLOSED = {errno.ENOENT, errno.EBADF}
 _READER, _WRITER, _HANGUP = range(3)
 
 
 class Watch:
-    """What one descriptor is watched for."""
+    """What one descriptor is watched for; *data* is in its events: serial number and descriptor."""
 
-    __slots__ = ("handlers", "serial")
+    __slots__ = ("data", "handlers")
 
-    def __init__(self, serial: int) -> None:
-        self.serial = serial
-        self.handlers: list[Handler | None] = [None, None, None]  # by _READER, _WRITER, _HANGUP
-
-    def events(self) -> int:
-        """Return the epoll interest; EPOLLHUP and EPOLLERR are always reported."""
-        reader, writer, _ = self.handlers
-        return (_syscalls.EPOLLIN if reader else 0) | (_syscalls.EPOLLOUT if writer else 0)
+    def __init__(self, data: int) -> None:
+        self.data = data
+        self.handlers: Handlers = [None, None, None]
 
 
 class Timer:
@@ -58,10 +52,7 @@ class Timer:
 class Loop:
     """Readers, writers, hang-ups, pidfds, signals and timers of one thread; see the module's laws."""
 
-    __slots__ = (
-        *("_added", "_epoll_fd", "_running", "_serial", "_signal_fd", "_timers", "_watches"),
-        "on_error",
-    )
+    __slots__ = ("_epoll_fd", "_going", "_serial", "_signal_fd", "_timers", "_watches", "on_error")
 
     def __init__(self, on_error: "Callable[[Handler, Exception], object] | None" = None) -> None:
         self.on_error = on_error
@@ -69,9 +60,8 @@ class Loop:
         self._signal_fd = -1
         self._serial = 0
         self._watches: dict[int, Watch] = {}
-        self._timers: list[Timer] = []  # latest first, so that the next is popped
-        self._added: list[Timer] = []  # since _timers was sorted: their turn comes after the events
-        self._running = False
+        self._timers: list[Timer] = []
+        self._going = False
 
     def add_reader(self, fd: int, handler: "Handler") -> None:
         """Call *handler* while *fd* is readable, or has ended and no hang-up handler is set.
@@ -89,9 +79,7 @@ class Loop:
         """Call *handler* when *fd* hung up or failed (EPOLLHUP, EPOLLERR) and is not readable."""
         self._set(fd, _HANGUP, handler)
 
-    def add_pidfd(self, pidfd: int, handler: "Handler") -> None:
-        """Call *handler* when the process of *pidfd* has ended; it must then be removed."""
-        self._set(pidfd, _READER, handler)
+    add_pidfd = add_reader  # readable: the process has ended, for good; it must then be removed
 
     def remove_reader(self, fd: int) -> None:
         """Stop reading *fd*; nothing happens when nobody does."""
@@ -105,7 +93,7 @@ class Loop:
         """Stop watching *fd* at all; nothing happens when nobody does, or it is closed already."""
         watch = self._watches.pop(fd, None)
         if watch:
-            self._control(_syscalls.EPOLL_CTL_DEL, fd, watch)
+            self._control(_syscalls.EPOLL_CTL_DEL, fd, watch.data, watch.handlers)
 
     def discard(self, fd: int) -> int:
         """Stop watching *fd* and close it; return -1 to put in its place, which is nothing here."""
@@ -133,66 +121,64 @@ class Loop:
     def call_later(self, delay_ms: float, handler: "Handler") -> Timer:
         """Call *handler* once, not before *delay_ms* (0 or less: at the next turn) have passed."""
         timer = Timer(monotonic_ns() + round(delay_ms * 1_000_000), handler)
-        self._added.append(timer)
+        self._timers.append(timer)
         return timer
 
     def run(self) -> None:
         """Dispatch until `stop`."""
-        self._running = True
-        while self._running:
+        self._going = True
+        while self._going:
             events = _syscalls.epoll_wait(self._epoll_fd, self._timeout_ms())
-            self._run_timers()
+            now = monotonic_ns()
+            for timer in self._timers[:]:  # what a handler adds has its turn after the events
+                handler = timer.handler
+                if handler and timer.due_ns <= now and self._going:
+                    timer.cancel()
+                    self._call(handler)
             for flags, data in events:
-                if not self._running:
-                    break
-                watch = self._watches.get(data & 0xFFFFFFFF)
-                if watch and watch.serial == data >> 32:
-                    self._dispatch(data & 0xFFFFFFFF, watch, flags)
+                fd = data & 0xFFFFFFFF
+                watch = self._watches.get(fd)
+                if watch and watch.data == data and self._going:
+                    self._dispatch(fd, watch, flags)
 
     def stop(self) -> None:
         """Let `run` return after the present handler."""
-        self._running = False
+        self._going = False
 
     def close(self) -> None:
         """Close the loop's own descriptors; the watched ones stay the caller's."""
-        for fd in (self._signal_fd, self._epoll_fd):
-            if fd >= 0:
-                _syscalls.close(fd)
-        self._signal_fd = self._epoll_fd = -1
+        self._signal_fd = self.discard(self._signal_fd)
+        self._epoll_fd = self.discard(self._epoll_fd)
         self._watches.clear()
-        self._timers.clear()
-        self._added.clear()
+        for timer in self._timers:
+            timer.cancel()
 
     def _set(self, fd: int, kind: int, handler: "Handler") -> None:
-        watch = self._watches.get(fd)
+        watch, operation = self._watches.get(fd), _syscalls.EPOLL_CTL_MOD
         if watch is None:
             self._serial = (self._serial + 1) & 0xFFFFFFFF
-            watch = Watch(self._serial)
-            watch.handlers[kind] = handler
-            self._control(_syscalls.EPOLL_CTL_ADD, fd, watch)
-            self._watches[fd] = watch
-            return
-        old, watch.handlers[kind] = watch.handlers[kind], handler
-        try:
-            if old is None:
-                self._control(_syscalls.EPOLL_CTL_MOD, fd, watch)
-        except OSError:
-            watch.handlers[kind] = None
-            raise
+            # The mask: a -1 is for the kernel to refuse.
+            watch = Watch(self._serial << 32 | fd & 0xFFFFFFFF)
+            operation = _syscalls.EPOLL_CTL_ADD
+        handlers = watch.handlers.copy()  # the old ones stay if the kernel refuses
+        handlers[kind] = handler
+        if watch.handlers[kind] is None:
+            self._control(operation, fd, watch.data, handlers)
+        watch.handlers = handlers
+        self._watches[fd] = watch
 
     def _unset(self, fd: int, kind: int) -> None:
         watch = self._watches.get(fd)
-        if watch is None or watch.handlers[kind] is None:
-            return
-        watch.handlers[kind] = None
-        if any(watch.handlers):
-            self._control(_syscalls.EPOLL_CTL_MOD, fd, watch)
-        else:
-            self.remove(fd)
+        if watch and watch.handlers[kind]:
+            watch.handlers[kind] = None
+            if any(watch.handlers):
+                self._control(_syscalls.EPOLL_CTL_MOD, fd, watch.data, watch.handlers)
+            else:
+                self.remove(fd)
 
-    def _control(self, operation: int, fd: int, watch: Watch) -> None:
-        # The mask: a -1 is for the kernel to refuse.
-        events, data = watch.events(), watch.serial << 32 | fd & 0xFFFFFFFF
+    def _control(self, operation: int, fd: int, data: int, handlers: "Handlers") -> None:
+        reader, writer, _ = handlers  # EPOLLHUP and EPOLLERR are always reported
+        events = (_syscalls.EPOLLIN if reader else 0) | (_syscalls.EPOLLOUT if writer else 0)
         try:
             _syscalls.epoll_ctl(self._epoll_fd, operation, fd, events, data)
         except OSError as error:
@@ -205,16 +191,14 @@ class Loop:
 
     def _dispatch(self, fd: int, watch: Watch, flags: int) -> None:
         reader, _, hangup = watch.handlers
-        ended = flags & _ENDED
-        called = reader if flags & _syscalls.EPOLLIN or (ended and not hangup) else None
+        ended = flags & (_syscalls.EPOLLHUP | _syscalls.EPOLLERR)
+        readable = flags & _syscalls.EPOLLIN or (ended and not hangup)
+        called = reader if reader and readable else hangup if ended else None
         if called:
             self._call(called)
-        elif ended and hangup:
-            called = hangup
-            self._call(hangup)
         # The handler may have removed the watch, or stopped the loop.
         writer = watch.handlers[_WRITER] if self._watches.get(fd) is watch else None
-        if writer and self._running and (flags & _syscalls.EPOLLOUT or (ended and not called)):
+        if writer and self._going and (flags & _syscalls.EPOLLOUT or (ended and not called)):
             self._call(writer)
 
     def _call(self, handler: "Handler") -> None:
@@ -226,23 +210,10 @@ class Loop:
             self.on_error(handler, error)
 
     def _timeout_ms(self) -> int:
-        if self._added:
-            timers = [timer for timer in self._timers[::-1] + self._added if timer.handler]
-            timers.sort(key=lambda timer: timer.due_ns)  # stable: the first of equals stays first
-            self._timers, self._added = timers[::-1], []
-        while self._timers and self._timers[-1].handler is None:
-            self._timers.pop()
+        self._timers = [timer for timer in self._timers if timer.handler]
         if not self._timers:
             return -1
+        self._timers.sort(key=lambda timer: timer.due_ns)  # stable: the first of equals stays first
         # Rounded up: a timer that is a fraction early would make the loop spin.
-        left_ms = (self._timers[-1].due_ns - monotonic_ns() + 999_999) // 1_000_000
-        return min(max(left_ms, 0), _MAX_WAIT_MS)
-
-    def _run_timers(self) -> None:
-        now = monotonic_ns()
-        while self._running and self._timers and self._timers[-1].due_ns <= now:
-            timer = self._timers.pop()
-            handler = timer.handler
-            if handler:
-                timer.cancel()
-                self._call(handler)
+        left_ms = (self._timers[0].due_ns - monotonic_ns() + 999_999) // 1_000_000
+        return min(max(left_ms, 0), 2**31 - 1)  # an int of C

@@ -66,7 +66,7 @@ class Monitor:
         self._runtime: Process | None = None
         self._container: Process | None = None
         self._exit_command: Process | None = None
-        self._terminal = Terminal(loop, diagnostics, self._terminal_came)
+        self._terminal = Terminal(loop, diagnostics, self._post)
         self._stdio = Stdio(loop, self._deliver)
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, log.reopen)
@@ -120,12 +120,10 @@ class Monitor:
         else:
             self._failure = "Failed to create !terminal stdio pipe"
             if options.stdin:
-                self._child_fds[0], writing_fd = _syscalls.pipe2(os.O_CLOEXEC)
-                os.fchmod(self._child_fds[0], 0o777)
-                self._attach.stdin.open(writing_fd, terminal=False)
+                self._attach.stdin.open(self._pipe(0), terminal=False)
                 self._attach.ends_stdin = not options.leave_stdin_open
-            self._add_pipe(1, b"stdout", b"\2")
-        self._add_pipe(2, b"stderr", b"\3")
+            self._stdio.add(b"stdout", b"\2", self._pipe(1))
+        self._stdio.add(b"stderr", b"\3", self._pipe(2))
         if self._bundle_fd >= 0:
             self._failure = "Failed to create attach socket"
             stall = self._variable(_STALL_VARIABLE)
@@ -134,7 +132,8 @@ class Monitor:
             link = None if options.full_attach else options.cuuid
             self._attach.listen(self._bundle_fd, int(stall) * 1000 if stall.isdigit() else 0)
             if link is not None:
-                self._attach.link(options.socket_dir_path + b"/" + link, options.bundle or b"")
+                link = options.socket_dir_path.rstrip(b"/") + b"/" + link
+                self._attach.link(link, options.bundle or b"")
             self._failure = "Failed to create control fifo"
             self._fifos.open(self._bundle_fd)
             attach_pipe = MessagePipe(self._loop, self._diagnostics, self.attach_fd)
@@ -143,10 +142,12 @@ class Monitor:
         self._stale = process.read_small(options.container_pidfile or b"")
         return console
 
-    def _add_pipe(self, number: int, name: bytes, packet_type: bytes) -> None:
-        reading_fd, self._child_fds[number] = _syscalls.pipe2(os.O_CLOEXEC)
+    def _pipe(self, number: int) -> int:
+        """Make the pipe for descriptor *number* of the runtime; return our end."""
+        ends = _syscalls.pipe2(os.O_CLOEXEC)
+        ours, self._child_fds[number] = ends if number else ends[::-1]
         os.fchmod(self._child_fds[number], 0o777)  # a container's user may reopen /dev/stdout
-        self._stdio.add(name, packet_type, reading_fd)
+        return ours
 
     def _variable(self, name: bytes) -> bytes:
         return find_variable(self._environment, name)[1]
@@ -157,15 +158,13 @@ class Monitor:
 
     def _start_runtime(self, console: bytes | None) -> None:
         self._failure = "Failed to create container"
-        options, environment = self._options, self._environment
+        options, replace = self._options, self._options.replace_listen_pid
         pid, self._error_fd = self._spawn(
             command_line(options, console),
             stdio=tuple(self._child_fds),
             death_signal=_syscalls.SIGKILL,
             wait_fd=self.start_fd if options.exec_attach else -1,
-            listen_pid_index=listen_pid_index(
-                environment, os.getpid(), replace=options.replace_listen_pid
-            ),
+            listen_pid_index=listen_pid_index(self._environment, os.getpid(), replace=replace),
         )
         for fd in (*self._child_fds, self.start_fd):
             self._loop.discard(fd)
@@ -199,13 +198,10 @@ class Monitor:
             if self._lifecycle.state not in (AWAITING_TERMINAL, REFUSED, CREATING):
                 process.reap((self._container, self._exit_command))
         elif number in FORWARDED:
-            self._signal = number
             if self._runtime:
                 self._runtime.poll()  # ended in this very turn: then the container is meant
+            self._signal = number
             self._post("terminate")
-
-    def _terminal_came(self, good: bool) -> None:  # noqa: FBT001 - a room's call
-        self._post("terminal_received" if good else "terminal_refused")
 
     def _runtime_ended(self, code: int) -> None:
         """Judge the start; nobody has reaped the container yet, so its pid is still its own."""

@@ -3,7 +3,7 @@
 MAX_MESSAGE = 4096  # bytes: podman reads no more of a packet
 
 _ESCAPES = {byte: "\\u%04x" % byte for byte in (*range(32), 127)}
-_ESCAPES |= {ord(plain): "\\" + escaped for plain, escaped in zip('"\\/\n\r\t\b\f', '"\\/nrtbf')}
+_ESCAPES |= {ord(pair[0]): "\\" + pair[1] for pair in '"" \\\\ // \nn \rr \tt \bb \ff'.split(" ")}
 
 
 def key(*, api_version: bool, exec_session: bool) -> str:
@@ -16,17 +16,12 @@ def message(name: str, number: int, text: bytes = b"") -> bytes:
 
     Of a long *text* the tail is kept: the last lines of a runtime say why it failed.
     """
-    plain = f'{{"{name}": {number}}}\n'
     text = text.rstrip(b"\0")[-MAX_MESSAGE:]
     if not text:
-        return plain.encode()
-    head, tail = f'{{"{name}": {number}, "message": "', '"}\n'
-    room = MAX_MESSAGE - len(head) - len(tail)
-    pieces: list[bytes] = []
-    for character in reversed(text.decode("utf-8", "replace")):
-        piece = character.translate(_ESCAPES).encode()
-        room -= len(piece)
-        if room < 0:
-            break
-        pieces.append(piece)
-    return head.encode() + b"".join(reversed(pieces)) + tail.encode()
+        return f'{{"{name}": {number}}}\n'.encode()
+    head, tail = f'{{"{name}": {number}, "message": "'.encode(), b'"}\n'
+    pieces = [piece.translate(_ESCAPES).encode() for piece in text.decode("utf-8", "replace")]
+    excess = len(head) + sum(map(len, pieces)) + len(tail) - MAX_MESSAGE
+    while excess > 0:
+        excess -= len(pieces.pop(0))
+    return head + b"".join(pieces) + tail

@@ -16,29 +16,24 @@ LEAVING = "leaving"  # exit command and the clients' last bytes
 GONE = "gone"
 
 _FAIL = (LEAVING, ("report_failure", "close_all", "run_exit_command"))
-_KILL = ("kill_container", "drain")
-_RECORD = ("close_inputs", "write_exit_files")
 _PUBLISH = ("report_exit", "unlink_attach", "sync_log", "close_all", "run_exit_command")
 
 TABLE: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     (AWAITING_TERMINAL, "terminal_received"): (CREATING, ("adopt_terminal",)),
     (AWAITING_TERMINAL, "terminal_refused"): (REFUSED, ()),
     (AWAITING_TERMINAL, "runtime_succeeded"): _FAIL,
-    (AWAITING_TERMINAL, "runtime_failed"): _FAIL,
-    (AWAITING_TERMINAL, "terminate"): (AWAITING_TERMINAL, ("signal_runtime",)),
     (REFUSED, "runtime_succeeded"): _FAIL,
-    (REFUSED, "runtime_failed"): _FAIL,
-    (REFUSED, "terminate"): (REFUSED, ("signal_runtime",)),
     (CREATING, "runtime_succeeded"): (RUNNING, ("report_start", "release_output", "watch")),
-    (CREATING, "runtime_failed"): _FAIL,
-    (CREATING, "terminate"): (CREATING, ("signal_runtime",)),
     (RUNNING, "container_exited"): (DRAINING, ("drain",)),
-    (RUNNING, "timed_out"): (DRAINING, _KILL),
+    (RUNNING, "timed_out"): (DRAINING, ("kill_container", "drain")),
     (RUNNING, "terminate"): (RUNNING, ("signal_container",)),
-    (DRAINING, "drained"): (RECORDING, _RECORD),
+    (DRAINING, "drained"): (RECORDING, ("close_inputs", "write_exit_files")),
     (RECORDING, "recorded"): (LEAVING, _PUBLISH),
     (LEAVING, "finished"): (GONE, ("leave",)),
 }
+for _state in (AWAITING_TERMINAL, REFUSED, CREATING):
+    TABLE[_state, "runtime_failed"] = _FAIL
+    TABLE[_state, "terminate"] = (_state, ("signal_runtime",))
 # What may still come when it no longer matters: the killed container's end, a timer that was due
 # in the same turn, a signal for a process that is gone.
 for _state in (DRAINING, RECORDING, LEAVING, GONE):
@@ -59,10 +54,9 @@ class Lifecycle:
 
         Raises ValueError, naming state and event, for a pair that is not in TABLE; the state stays.
         """
-        try:
-            self.state, actions = TABLE[self.state, event]
-        except KeyError:
-            raise ValueError(f"event {event} in state {self.state}") from None
+        if (self.state, event) not in TABLE:
+            raise ValueError(f"event {event} in state {self.state}")
+        self.state, actions = TABLE[self.state, event]
         return actions
 
 
@@ -71,6 +65,5 @@ def judge_start(*, exec_session: bool, runtime_status: int, pid: int | None) -> 
 
     A create must end with 0; an exec that ends otherwise counts as started if it left a pid.
     """
-    if pid is None or (runtime_status != 0 and not exec_session):
-        return "runtime_failed"
-    return "runtime_succeeded"
+    started = pid is not None and (runtime_status == 0 or exec_session)
+    return "runtime_succeeded" if started else "runtime_failed"

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _LABEL = b"Container labels must be in format LABEL=VALUE "
+_BAD_NAME = b"Container label names must contain only uppercase letters, numbers and underscore"
 _NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
 class LogPlan:
     """Where the output goes: *path* is that of the k8s-file, *off* means nowhere at all."""
 
-    __slots__ = ("journald", "off", "passthrough", "path", "warnings")
+    path: bytes | None = None
+    journald = passthrough = off = False
 
     def __init__(self) -> None:
-        self.path: bytes | None = None
-        self.journald = self.passthrough = self.off = False
         self.warnings: list[bytes] = []
 
 
@@ -48,7 +48,11 @@ def plan(  # noqa: PLR0913 - each argument an option
     if result.journald:  # its CONTAINER_ID is the first 12 characters
         refuse(b"Container ID must be longer than 12 characters", when=len(cid) <= 12)
         for label in log_label:
-            _check_label(label)
+            refuse(_LABEL + b"(no LABEL present in '%b')" % label, when=label[:1] == b"=")
+            text = _LABEL + b"(none or more than one '=' present in '%b')" % label
+            refuse(text, when=label.count(b"=") != 1)
+            name = label.partition(b"=")[0]
+            refuse(_BAD_NAME + b" (in '%b')" % label, when=name.strip(_NAME) != b"")
     elif result.path is not None:
         refuse(b"k8s-file doesn't support --log-tag", when=log_tag is not None)
         refuse(b"k8s-file doesn't support --log-label", when=bool(log_label))
@@ -73,11 +77,3 @@ def _add(result: LogPlan, spec: bytes) -> None:
     if result.path not in (None, path):
         result.warnings.append(b"Only the last log file is written, not " + result.path)
     result.path = path
-
-
-def _check_label(label: bytes) -> None:
-    refuse(_LABEL + b"(no LABEL present in '%b')" % label, when=label[:1] == b"=")
-    text = b"(none or more than one '=' present in '%b')" % label
-    refuse(_LABEL + text, when=label.count(b"=") != 1)
-    text = b"Container label names must contain only uppercase letters, numbers and underscore"
-    refuse(text + b" (in '%b')" % label, when=label.partition(b"=")[0].strip(_NAME) != b"")

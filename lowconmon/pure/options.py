@@ -94,8 +94,7 @@ class Options:
     no_container_partial_message = no_new_keyring = no_pivot = no_sync_log = False
     replace_listen_pid = stdin = sync = syslog = systemd_cgroup = terminal = version = False
     exit_delay = timeout = 0
-    log_max_files = 1
-    log_size_max = log_global_size_max = -1
+    log_max_files, log_size_max, log_global_size_max = 1, -1, -1
     log_level, socket_dir_path = b"warning", b"/var/run/crio"
     bundle = cid = conmon_pidfile = container_pidfile = cuuid = exec_process_spec = _NOT_GIVEN
     exit_command = exit_dir = log_tag = name = persist_dir = restore = runtime = _NOT_GIVEN
@@ -118,54 +117,45 @@ def parse(arguments: "Sequence[bytes]") -> Options:
             options.help = True
         elif argument[:2] == b"--":
             name, equals, value = argument.partition(b"=")
-            row = _ROWS.get(name)
-            if row is None:
-                raise OptionError(b"Unknown option " + argument)
-            _take(options, row, name, iter([value]) if equals else rest)
+            _take(options, argument, [name], iter([value]) if equals else rest)
         elif argument[:1] == b"-":  # a lone `-` has no letters: it is a positional
-            _parse_letters(options, argument, rest)
+            _take(options, argument, [b"-%c" % letter for letter in argument[1:]], rest)
     return options
 
 
-def _parse_letters(options: Options, argument: bytes, rest: "Iterator[bytes]") -> None:
+def _take(options: Options, argument: bytes, names: list[bytes], rest: "Iterator[bytes]") -> None:
+    """Set the options that *argument* has the *names* of, one of them to the next of *rest*."""
     valued = False
-    for letter in argument[1:]:
-        name = b"-%c" % letter
+    for name in names:
         row = _ROWS.get(name)
         if row is None:
             raise OptionError(b"Unknown option " + argument)
-        if row[2] != "flag":
-            if valued:  # the next argument is taken
-                raise OptionError(b"Error parsing option " + name)
-            valued = True
-        _take(options, row, name, rest)
-        if options.help:
-            break
-
-
-def _take(options: Options, row: "Row", shown: bytes, values: "Iterator[bytes]") -> None:
-    """Set the attribute of an option that is *shown* so on the line, to the next of *values*."""
-    attribute, kind = row[0].replace("-", "_"), row[2]
-    value = b"" if kind == "flag" else next(values, None)
-    if value is None:
-        raise OptionError(b"Missing argument for " + shown)
-    if kind == "flag":
-        setattr(options, attribute, True)
-    elif kind == "strings":
-        setattr(options, attribute, (*getattr(options, attribute), value))
-    elif kind in ("int", "int64"):
-        setattr(options, attribute, _integer(value, shown, 31 if kind == "int" else 63))
-    else:
-        setattr(options, attribute, value)
+        attribute, kind = row[0].replace("-", "_"), row[2]
+        if kind == "flag":
+            setattr(options, attribute, True)
+            if options.help:
+                break
+            continue
+        if valued:  # the next argument is taken
+            raise OptionError(b"Error parsing option " + name)
+        valued = True
+        value = next(rest, None)
+        if value is None:
+            raise OptionError(b"Missing argument for " + name)
+        if kind == "strings":
+            setattr(options, attribute, (*getattr(options, attribute), value))
+        elif kind in ("int", "int64"):
+            setattr(options, attribute, _integer(value, name, 31 if kind == "int" else 63))
+        else:
+            setattr(options, attribute, value)
 
 
 def _integer(value: bytes, shown: bytes, bits: int) -> int:
     """Read *value* as strtol(3) with base 0 does, nothing after the digits allowed."""
     quoted = b"\xe2\x80\x9c%b\xe2\x80\x9d for %b" % (value, shown)
-    digits = value.lstrip(b" \t\n\v\f\r").lower()
-    negative = digits[:1] == b"-"
-    if digits[:1] in (b"+", b"-"):
-        digits = digits[1:]
+    text = value.lstrip(b" \t\n\v\f\r").lower()
+    negative = text[:1] == b"-"
+    digits = text[1:] if text[:1] in (b"+", b"-") else text
     base = 16 if digits[:2] == b"0x" else 8 if digits[:1] == b"0" else 10
     digits = digits.removeprefix(b"0x")
     if not digits or digits.strip(b"0123456789abcdef"[:base]):
@@ -179,13 +169,12 @@ def _integer(value: bytes, shown: bytes, bits: int) -> int:
 
 def help_text(program: bytes) -> bytes:
     """Return what `--help` prints, for a program of that name."""
-    lines = []
+    lines = [" [OPTION\u2026] - container monitor\n\nHelp Options:\n"]
     for long, short, _, metavar, text in TABLE:
         names = (f"-{short}, " if short else "") + f"--{long}" + (f"={metavar}" if metavar else "")
         lines.append(f"  {names:<34}{text}\n")
-    head = " [OPTION\u2026] - container monitor\n\nHelp Options:\n" + lines[0]
-    text = head + "\nApplication Options:\n" + "".join(lines[1:]) + "\n"
-    return b"Usage:\n  " + program + text.encode()
+    lines.insert(2, "\nApplication Options:\n")
+    return b"Usage:\n  " + program + "".join([*lines, "\n"]).encode()
 
 
 def refuse(text: bytes, *, when: bool, plain: bool = False) -> None:
@@ -214,8 +203,7 @@ def check(
     refuse(text, when=options.exec and options.restore is not None)
     attach = options.exec_attach
     refuse(b"Attach can only be specified with exec", when=attach and not options.exec)
-    text = b"Attach can only be specified for a non-legacy exec session"
-    refuse(text, when=attach and legacy)
+    refuse(b"Attach can only be specified for a non-legacy exec session", when=attach and legacy)
     text = b"Container UUID not provided. Use --cuuid"
     refuse(text, when=options.cuuid is None and not (options.exec and legacy))
     if options.runtime is None:

@@ -14,9 +14,7 @@ def exit_code_of_wait_status(wait_status: int) -> int:
 def parse_pid(content: bytes) -> int | None:
     """Return the pid in a pid file; None when it is empty, garbage, 0, negative or too large."""
     digits = content.strip()
-    if not digits.isdigit() or len(digits) > 10:
-        return None
-    pid = int(digits)
+    pid = int(digits) if digits.isdigit() and len(digits) <= 10 else 0
     return pid if 0 < pid < 2**31 else None
 
 

@@ -5,7 +5,6 @@ what one read brought is formatted at once, so a text without newline is a P, an
 """
 
 MAX_TEXT = 8192
-_SECOND = 1_000_000_000
 _STAMP = b"0000-00-00T00:00:00.000000000"
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
@@ -23,7 +22,7 @@ def civil(days: int) -> tuple[int, int, int]:
 
 def stamp(now_ns: int, utc_offset: int) -> bytes:
     """Return the RFC 3339 stamp of *now_ns* since the epoch, *utc_offset* seconds east of UTC."""
-    seconds, nanoseconds = divmod(now_ns, _SECOND)
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
     days, rest = divmod(seconds + utc_offset, 86400)
     year, month, day = civil(days)
     sign, offset = (b"-", -utc_offset) if utc_offset < 0 else (b"+", utc_offset)
@@ -39,20 +38,19 @@ def format_records(data: bytes, time_stamp: bytes, stream: bytes) -> bytes:
     partial = time_stamp + b" " + stream + b" P "
     end = data.rfind(b"\n") + 1
     rest = data[end:]
-    if not _has_long_line(data, end):
-        lines = data[: end - 1].replace(b"\n", b"\n" + full)
-        body = full + lines + b"\n" if end else b""
+    if _has_long_line(data, end):
+        lines = data[: end - 1].split(b"\n")
+        body = b"".join([_cut(line, partial, full) for line in lines])
     else:
-        pieces = []
-        for line in data[: end - 1].split(b"\n"):
-            for cut in range(0, len(line) - MAX_TEXT, MAX_TEXT):
-                pieces.append(partial + line[cut : cut + MAX_TEXT] + b"\n")
-            start = (len(line) - 1) // MAX_TEXT * MAX_TEXT if line else 0
-            pieces.append(full + line[start:] + b"\n")
-        body = b"".join(pieces)
-    for cut in range(0, len(rest), MAX_TEXT):
-        body += partial + rest[cut : cut + MAX_TEXT] + b"\n"
-    return body
+        body = full + data[: end - 1].replace(b"\n", b"\n" + full) + b"\n" if end else b""
+    return body + _cut(rest, partial, partial) if rest else body
+
+
+def _cut(line: bytes, partial: bytes, last: bytes) -> bytes:
+    """Return the records of one line: those with full texts begin with *partial*, then *last*."""
+    end = max(len(line) - 1, 0) // MAX_TEXT * MAX_TEXT
+    cuts = [partial + line[at : at + MAX_TEXT] + b"\n" for at in range(0, end, MAX_TEXT)]
+    return b"".join(cuts) + last + line[end:] + b"\n"
 
 
 def _has_long_line(data: bytes, end: int) -> bool:
@@ -76,9 +74,7 @@ def mend_tail(tail: bytes) -> tuple[int, bytes]:
     if not open_record:
         return 0, b""
     fields = open_record.split(b" ", 3)
-    if len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P"):
-        return 0, b"\n"
+    whole = len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P")
     begins_as_ours = _STAMP.startswith(open_record[: len(_STAMP)].translate(_ZEROS))
-    if len(open_record) == len(tail) and not begins_as_ours:  # someone else's bytes stay
-        return 0, b"\n"
-    return len(open_record), b""
+    foreign = len(open_record) == len(tail) and not begins_as_ours  # someone else's bytes stay
+    return (0, b"\n") if whole or foreign else (len(open_record), b"")

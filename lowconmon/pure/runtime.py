@@ -8,18 +8,15 @@ if TYPE_CHECKING:
 def command_line(options: "Options", console_socket: bytes | None) -> list[bytes]:
     """Return the runtime's arguments, its own path first."""
     line = [options.runtime or b""]
-    if options.systemd_cgroup and not options.exec:
-        line.append(b"--systemd-cgroup")
+    line += [b"--systemd-cgroup"] if options.systemd_cgroup and not options.exec else []
     line += options.runtime_arg
     pid_file = [b"--pid-file", options.container_pidfile or b""]
     if options.exec:
         line += [b"exec", *pid_file, b"--process", options.exec_process_spec or b"", b"--detach"]
     else:
-        command, bundle = (
-            b"create" if options.restore is None else b"restore",
-            options.bundle or b"",
-        )
-        line += [command, b"--bundle", bundle, *pid_file]
+        bundle = options.bundle or b""
+        line.append(b"create" if options.restore is None else b"restore")
+        line += [b"--bundle", bundle, *pid_file]
         line += [b"--no-pivot"] if options.no_pivot else []
         line += [b"--no-new-keyring"] if options.no_new_keyring else []
         if options.restore is not None:
@@ -46,8 +43,7 @@ def listen_pid_index(environment: list[bytes], monitor_pid: int, *, replace: boo
     index, value = find_variable(environment, b"LISTEN_PID")
     if index < 0:
         return -1
-    text = value.lstrip()
-    digits = text[1:] if text[:1] == b"+" else text
+    digits = value.lstrip().removeprefix(b"+")
     digits = digits[: len(digits) - len(digits.lstrip(b"0123456789"))].lstrip(b"0")
     pid = int(digits or b"0") if len(digits) < 11 else 0
     if not 0 < pid < 2**31:

@@ -61,7 +61,7 @@ class Attach:
 
     __slots__ = (
         *("_clients", "_diagnostics", "_flushed", "_full", "_listener_fd", "_loop", "_on_change"),
-        *("_directory_fd", "_link", "_stall_ms", "ends_stdin", "stdin"),
+        *("_directory_fd", "_ending", "_link", "_stall_ms", "ends_stdin", "stdin"),
     )
 
     def __init__(
@@ -74,7 +74,7 @@ class Attach:
         self._listener_fd = self._directory_fd = -1
         self._link = b""
         self._clients: list[Client] = []
-        self._full = False
+        self._full = self._ending = False
         self._flushed: Callable[[], object] | None = None
         self._stall_ms = 0
         self.stdin = Stdin(loop, self._watch_all)
@@ -198,14 +198,17 @@ class Attach:
         self._loop.add_hangup(client.fd, lambda: self._hung_up(client))
 
     def _watch_all(self) -> None:
+        self._try_end_stdin()
         for client in self._clients:
             self._watch(client)
 
     def _receive(self, client: Client) -> None:
         try:
             size = self.stdin.pass_on(client.fd)
-        except (BlockingIOError, ConnectionResetError):
-            # The reset is told once, before what the client sent: its end comes behind that.
+        except BlockingIOError:
+            return
+        except ConnectionResetError:  # told once, before what the client sent and its end
+            self._receive(client)
             return
         if size:
             client.sent = True
@@ -233,9 +236,20 @@ class Attach:
         client.ended = True
         if client.fd >= 0:
             self._watch(client)
+        self._ending = self.ends_stdin
+        self._try_end_stdin()
+
+    def _try_end_stdin(self) -> None:
+        """End the container's input if all is delivered and nobody who has sent is left."""
+        if not self._ending or not self.stdin.has_room():
+            return
+        self._ending = False
+        for client in self._clients.copy():
+            if not client.sent and not client.ended:
+                self._receive(client)  # what lies unread in a socket was sent
         if self.ends_stdin and not any(one.sent and not one.ended for one in self._clients):
             self.ends_stdin = False
-            self.stdin.close_when_delivered()
+            self.stdin.close()
 
     # What clients get
 

@@ -29,8 +29,8 @@ class LogFile:
     """One k8s-file log; what is no regular file is never mended, cut or synced."""
 
     __slots__ = (
-        *("_begun", "_diagnostics", "_fd", "_held", "_loop", "_lost", "_name", "_offset"),
-        *("_offset_until", "_on_room", "_path", "_regular"),
+        *("_begun", "_diagnostics", "_fd", "_held", "_loop", "_lost", "_name"),
+        *("_on_room", "_path", "_regular"),
     )
 
     def __init__(self, diagnostics: "Diagnostics", path: bytes | None) -> None:
@@ -43,7 +43,6 @@ class LogFile:
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = 0  # records
-        self._offset, self._offset_until = 0, -1
         self._fd, self._regular = (-1, False) if path is None else self._open()
 
     def watch(self, loop: "Loop", on_room: "Callable[[], object]") -> None:
@@ -58,14 +57,12 @@ class LogFile:
         """Write the records of what one read brought from *stream* at *now_ns*."""
         if self._fd < 0:
             return
-        if now_ns >= self._offset_until:  # a zone changes its offset at a full quarter of an hour
-            seconds = now_ns // 1_000_000_000
-            self._offset_until = (seconds - seconds % 900 + 900) * 1_000_000_000
-            try:
-                self._offset = time.localtime(seconds).tm_gmtoff
-            except (OverflowError, OSError):  # past what time_t holds on a 32-bit machine
-                self._offset = 0
-        records = format_records(data, stamp(now_ns, self._offset), stream)
+        try:
+            utc_offset = time.localtime(now_ns // 1_000_000_000).tm_gmtoff
+        except (OverflowError, OSError):  # past what time_t holds on a 32-bit machine
+            utc_offset = 0
+        time_stamp = stamp(now_ns, utc_offset)
+        records = format_records(data, time_stamp, stream)
         if len(self._held) > _MAX_DRAINED:
             self._lost += records.count(b"\n")
         elif self._held:
@@ -74,7 +71,7 @@ class LogFile:
             told, self._lost = self._lost, 0
             if told:
                 text = b"[%d records could not be written here]\n" % told
-                records = format_records(text, stamp(now_ns, self._offset), b"stderr") + records
+                records = format_records(text, time_stamp, b"stderr") + records
             self._held = records
             self._flush()
             self._lost += told - 1 if self._lost and told else 0  # the notice was lost too
@@ -108,6 +105,7 @@ class LogFile:
         if self._loop:
             self._loop.discard(self._fd)
         self._fd, self._regular, self._begun = fd, regular, 0
+        self._flush()
 
     def sync(self) -> None:
         """Put the file on stable storage; may take as long as the disk does."""

@@ -21,7 +21,7 @@ class Stdin:
     """The container's stdin; without one, or when it is closed, what comes is read and dropped."""
 
     __slots__ = (
-        *("_buffer", "_closing", "_fd", "_loop", "_on_room", "_terminal", "_waiting"),
+        *("_buffer", "_fd", "_loop", "_on_room", "_terminal", "_waiting"),
         "expected",
     )
 
@@ -32,7 +32,6 @@ class Stdin:
         self._waiting = _EMPTY  # the part of the buffer that the container has not taken
         self._fd = -1
         self._terminal = False
-        self._closing = False
         self.expected = False  # a terminal will come: what is typed waits for it
 
     def open(self, fd: int, *, terminal: bool) -> None:
@@ -52,12 +51,6 @@ class Stdin:
             self._waiting = memoryview(self._buffer)[:size]
             self._write()
         return size
-
-    def close_when_delivered(self) -> None:
-        """End the container's input once it has taken what was sent."""
-        self._closing = True
-        if not self._waiting:
-            self.close()
 
     def close(self) -> None:
         """End the container's input; what it has not taken is dropped, as is what still comes."""
@@ -80,9 +73,8 @@ class Stdin:
             if error.errno not in {errno.EPIPE, errno.EIO}:
                 raise
             self._waiting = _EMPTY
-            self._closing = not self._terminal
-        if self._closing:
-            self.close()
+            if not self._terminal:
+                self.close()
 
     def _write_on(self) -> None:
         self._loop.remove_writer(self._fd)

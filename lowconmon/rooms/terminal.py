@@ -25,9 +25,9 @@ class Terminal:
     )
 
     def __init__(
-        self, loop: "Loop", diagnostics: "Diagnostics", on_master: "Callable[[bool], object]"
+        self, loop: "Loop", diagnostics: "Diagnostics", on_master: "Callable[[str], object]"
     ) -> None:
-        """*on_master* is told once whether a terminal came (True) or something else did (False)."""
+        """*on_master* is told once: "terminal_received", or "terminal_refused" for what is none."""
         self._loop = loop
         self._diagnostics = diagnostics
         self._on_master = on_master
@@ -121,4 +121,4 @@ class Terminal:
                 _syscalls.close(fd)
         if self._size:
             self.resize(*self._size)
-        self._on_master(self.master_fd >= 0)
+        self._on_master("terminal_received" if self.master_fd >= 0 else "terminal_refused")

@@ -234,7 +234,6 @@ HANDED_ON = [
     "stat",
     "symlink",
     "unlink",
-    "waitid",
     "write",
     "P_PIDFD",
     "WEXITED",

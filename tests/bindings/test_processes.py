@@ -174,6 +174,25 @@ def test_waitid_reaps_by_pidfd(own: Own, sleeper: int) -> None:
         syscalls.waitid(syscalls.P_PIDFD, pidfd, now)
 
 
+def test_waitid_takes_an_object_with_fileno(
+    own: Own, sleeper: int, handle: Callable[[int], Any]
+) -> None:
+    pidfd = handle(own(syscalls.pidfd_open(sleeper)))
+    now = syscalls.WEXITED | syscalls.WNOHANG
+    assert syscalls.waitid(syscalls.P_PIDFD, pidfd, now) is None
+    os.kill(sleeper, signal.SIGKILL)
+    result = syscalls.waitid(syscalls.P_PIDFD, pidfd, syscalls.WEXITED)
+    assert result is not None
+    assert (result.si_pid, result.si_status) == (sleeper, signal.SIGKILL)
+
+
+def test_waitid_of_a_bad_descriptor_raises_the_errno_of_the_call() -> None:
+    for fd in (-1, 10_000):
+        with pytest.raises(OSError, match=r".") as caught:
+            syscalls.waitid(syscalls.P_PIDFD, fd, syscalls.WEXITED)
+        assert caught.value.errno in (errno.EBADF, errno.EINVAL)
+
+
 def test_waitid_goes_on_after_signals(
     own: Own, sleeper: int, interrupted: Callable[..., Any]
 ) -> None:

@@ -363,34 +363,31 @@ def test_sendmmsg_stops_where_the_peer_is_full_and_can_go_on(
         (100, 1, 64),
         (64, 2, 64),
         (100, 2, 64),
-        (64, 3, 42),
-        (2, 64, 2),
-        (3, 64, 2),
-        (1, 128, 1),
-        (2, 128, 1),
-        (2, 127, 1),
+        (64, 3, 64),
+        (3, 128, 3),
+        (2, 1024, 2),
     ],
 )
-def test_at_most_64_messages_or_128_parts_go_at_once(
+def test_at_most_64_messages_go_at_once(
     pair: Callable[[int], tuple[int, int]], messages: int, parts: int, expected: int
 ) -> None:
     a, b = pair(SOCK_SEQPACKET)
     batch = [[bytes([number])] * parts for number in range(messages)]
     assert syscalls.sendmmsg(a, batch, MSG_DONTWAIT) == expected
     for number in range(expected):
-        assert syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)[0] == bytes([number]) * parts
+        assert syscalls.recv_fds(b, 2000, 0, MSG_DONTWAIT)[0] == bytes([number]) * parts
     with pytest.raises(BlockingIOError):
         syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)
 
 
-def test_a_message_of_more_than_128_parts_is_refused(
+def test_a_message_of_more_parts_than_the_kernel_takes_is_refused(
     pair: Callable[[int], tuple[int, int]],
 ) -> None:
     a, _ = pair(SOCK_SEQPACKET)
     with pytest.raises(OSError, match=r".") as caught:
-        syscalls.sendmmsg(a, [[b"x"] * 129])
+        syscalls.sendmmsg(a, [[b"x"] * 1025])
     assert caught.value.errno == errno.EMSGSIZE
-    assert syscalls.sendmmsg(a, [[b"x"], [b"x"] * 129]) == 1
+    assert syscalls.sendmmsg(a, [[b"x"], [b"x"] * 1025]) == 1
 
 
 # Signals
