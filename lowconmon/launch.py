@@ -37,8 +37,8 @@ def launch() -> "NoReturn":
         _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
     _syscalls.set_name(b"conmon")
     os.umask(0o022)
-    diagnostics = Diagnostics()
-    options, log = _configure(diagnostics)
+    loop, diagnostics = Loop(), Diagnostics()
+    options, log = _configure(loop, diagnostics)
     sync_fd = _pipe(environment, b"_OCI_SYNCPIPE", diagnostics)
     start_fd = _pipe(environment, b"_OCI_STARTPIPE", diagnostics)
     attach_fd = -1
@@ -47,8 +47,11 @@ def launch() -> "NoReturn":
         if attach_fd < 0:
             _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
     pipes = (sync_fd, start_fd, attach_fd)
-    try:
-        as_started["oom_score_adj"] = _lower_oom_score()
+    try:  # to be killed last when memory runs out; what we start gets the old score
+        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+            old_score = file.read(16).strip()
+            file.write(b"-1000")
+            as_started["oom_score_adj"] = old_score
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
     _wait_for_start(start_fd)
@@ -67,22 +70,16 @@ def launch() -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
-    monitor = Monitor(options, diagnostics, log, environment, as_started, sync_fd)
+    monitor = Monitor(options, diagnostics, loop, log, environment, as_started, sync_fd)
     monitor.start_fd, monitor.attach_fd = start_fd, attach_fd
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     os._exit(monitor.run() & 0xFF)
 
 
 def _inherited_fds() -> list[int]:
-    """Return the manager's descriptors from 3 up; ours are all CLOEXEC."""
-    inherited = []
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if fd > 2 and os.get_inheritable(fd):
-                inherited.append(fd)
-        except OSError:  # EBADF: the list's own, closed by now
-            continue
-    return inherited
+    """Return the manager's descriptors from 3 up (but for the list's own, closed by now)."""
+    fds = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2]
+    return [fd for fd in fds if os.path.exists(f"/proc/self/fd/{fd}")]
 
 
 def _words(path: str) -> list[bytes]:
@@ -105,10 +102,10 @@ def _fail(diagnostics: Diagnostics, text: str, error: OSError | None = None) -> 
     os._exit(1)
 
 
-def _configure(diagnostics: Diagnostics) -> tuple[Options, LogFile]:
+def _configure(loop: Loop, diagnostics: Diagnostics) -> tuple[Options, LogFile]:
     """Return the options, parsed and checked, and the log, opened; leave where they say so."""
     words = _words("/proc/self/cmdline")
-    logs = [LogFile(diagnostics, None)]
+    logs = [LogFile(loop, diagnostics, None)]
     try:
         options = parse(words[len(words) - len(sys.argv) + 1 :])
         if options.help:
@@ -123,13 +120,15 @@ def _configure(diagnostics: Diagnostics) -> tuple[Options, LogFile]:
             cid=options.cid or b"",
             log_tag=options.log_tag,
             log_label=options.log_label,
-            open_file=lambda path: logs.append(LogFile(diagnostics, path)),
+            open_file=lambda path: logs.append(LogFile(loop, diagnostics, path)),
             no_container_partial_message=options.no_container_partial_message,
         )
     except OptionError as error:
         _leave(1, b"conmon: option parsing failed: " + error.text + b"\n")
     except CheckError as error:
         _leave(1, (b"conmon: " if error.plain else b"[conmon:e]: ") + error.text + b"\n")
+    for log in logs[:-1]:
+        log.close()
     for text in plan.warnings:
         diagnostics.warn(text.decode("utf-8", "surrogateescape"))
     to_come = {
@@ -166,14 +165,6 @@ def _pipe(environment: list[bytes], name: bytes, diagnostics: Diagnostics) -> in
     except OSError as error:
         _fail(diagnostics, f"unable to make {name.decode()} CLOEXEC", error)
     return int(value)
-
-
-def _lower_oom_score() -> bytes:
-    """Ask to be killed last when memory runs out; return the old score. Raises OSError."""
-    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-        old = file.read(16)
-        file.write(b"-1000")
-        return old.strip()
 
 
 def _wait_for_start(fd: int) -> None:

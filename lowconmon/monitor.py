@@ -48,6 +48,7 @@ class Monitor:
         self,
         options: "Options",
         diagnostics: "Diagnostics",
+        loop: Loop,
         log: "LogFile",
         environment: list[bytes],
         as_started: "dict[str, Any]",
@@ -61,7 +62,9 @@ class Monitor:
         self._as_started = as_started
         self.start_fd = self.attach_fd = -1  # -1: not given
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
-        self._loop = loop = Loop(self._handler_failed)
+        self._loop = loop
+        loop.on_error = self._handler_failed
+        log.on_room = self._balance
         self._lifecycle = Lifecycle(terminal=options.terminal)
         self._runtime: Process | None = None
         self._container: Process | None = None
@@ -80,11 +83,9 @@ class Monitor:
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command"}
-        self._exit_paths = []  # where the exit status is still to be written
-        if options.persist_dir is not None:
-            self._exit_paths.append(options.persist_dir + b"/exit")
-        if options.exit_dir is not None:
-            self._exit_paths.append(options.exit_dir + b"/" + (options.cid or b""))
+        files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
+        # where the exit status is still to be written
+        self._exit_paths = [directory + name for directory, name in files if directory is not None]
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
@@ -105,7 +106,6 @@ class Monitor:
         `_failure` says what did not work when OSError is raised.
         """
         options, console = self._options, None
-        self._log.watch(self._loop, self._balance)
         if options.bundle is not None:
             self._failure = "Failed to open bundle"
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -129,13 +129,14 @@ class Monitor:
             stall = self._variable(_STALL_VARIABLE)
             if stall and not stall.isdigit():
                 self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
-            link = None if options.full_attach else options.cuuid
-            self._attach.listen(self._bundle_fd, int(stall) * 1000 if stall.isdigit() else 0)
-            if link is not None:
-                link = options.socket_dir_path.rstrip(b"/") + b"/" + link
-                self._attach.link(link, options.bundle or b"")
+            stall_ms = int(stall) * 1000 if stall.isdigit() else 0
+            link = b""
+            if not options.full_attach and options.cuuid is not None:
+                link = options.socket_dir_path.rstrip(b"/") + b"/" + options.cuuid
+            self._attach.listen(self._bundle_fd, options.bundle or b"", link, stall_ms)
             self._failure = "Failed to create control fifo"
-            self._fifos.open(self._bundle_fd)
+            self._fifos.open(b"winsz", self._bundle_fd, b"1 ")  # H W is the ctl line 1 H W
+            self._fifos.open(b"ctl", self._bundle_fd, b"")
             attach_pipe = MessagePipe(self._loop, self._diagnostics, self.attach_fd)
             attach_pipe.send(answers.message("data", 0))
             attach_pipe.close()
@@ -274,10 +275,10 @@ class Monitor:
     def _do_signal_container(self) -> None:
         self._send_signal(self._container, self._signal)
 
-    def _send_signal(self, target: Process | None, number: int) -> None:
+    def _send_signal(self, target: Process | None, number: int, *, group: bool = False) -> None:
         try:
             if target:
-                target.signal(number)
+                target.signal(number, group=group)
         except OSError as error:  # EPERM: it has changed its user
             self._diagnostics.warn(f"Failed to send signal {number}", error)
 
@@ -306,9 +307,7 @@ class Monitor:
         process.reap((self._container,))
 
     def _do_kill_container(self) -> None:
-        if self._container:
-            self._container.kill_group()
-            self._send_signal(self._container, _syscalls.SIGKILL)
+        self._send_signal(self._container, _syscalls.SIGKILL, group=True)
 
     def _do_drain(self) -> None:
         self._stdio.drain(lambda: self._log.settle(lambda: self._post("drained")))

@@ -80,9 +80,14 @@ class Attach:
         self.stdin = Stdin(loop, self._watch_all)
         self.ends_stdin = False  # --stdin without --leave-stdin-open and without a terminal
 
-    def listen(self, directory_fd: int, stall_ms: int) -> None:
-        """Listen at `attach` in the directory; clients that stall for *stall_ms* (0: no) go."""
-        self._directory_fd = directory_fd
+    def listen(self, directory_fd: int, directory: bytes, link: bytes, stall_ms: int) -> None:
+        """Listen at `attach` in the directory, and by way of *link* (if any) to it.
+
+        Clients that stall for *stall_ms* (0: no) go. Raises OSError.
+        """
+        self._directory_fd, self._stall_ms = directory_fd, stall_ms
+        # Exactly this long, the link would stand where the socket's path is cut off.
+        self._link = link[:-1] if len(link) == _syscalls.SUN_PATH_MAX else link
         self.unlink()
         kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
         self._listener_fd = fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
@@ -91,26 +96,21 @@ class Attach:
         _syscalls.bind(fd, b"/proc/self/fd/%d/attach" % directory_fd)
         _syscalls.listen(fd, _BACKLOG)
         self._loop.add_reader(fd, self._accept)
-        self._stall_ms = stall_ms
+        if link:
+            _syscalls.symlink(directory, self._link)
         if stall_ms:
             self._check_stalls()
 
-    def link(self, link: bytes, directory: bytes) -> None:
-        """Make *link* the short way to *directory* for clients of a socket directory."""
-        # Exactly this long, the link would stand where the socket's path is cut off.
-        self._link = link[:-1] if len(link) == _syscalls.SUN_PATH_MAX else link
-        _unlink(self._link)
-        _syscalls.symlink(directory, self._link)
-
     def unlink(self) -> None:
         """Remove the socket, or a stale one, and the link; who is attached stays."""
-        try:
-            if self._directory_fd >= 0:
-                _unlink(b"attach", self._directory_fd)
-            if self._link:
-                _unlink(self._link)
-        except OSError as error:
-            self._diagnostics.warn("Failed to remove attach socket", error)
+        for path, directory_fd in ((b"attach", self._directory_fd), (self._link, None)):
+            try:
+                if path and directory_fd != -1:
+                    _syscalls.unlink(path, dir_fd=directory_fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._diagnostics.warn("Failed to remove attach socket", error)
 
     def deliver(self, packet_type: bytes, data: bytes) -> None:
         """Queue *data* for every client and send what they take."""
@@ -303,10 +303,3 @@ class Attach:
             _syscalls.close(fd)
         self._watch_end(client)
         self._check_flushed()
-
-
-def _unlink(path: bytes, directory_fd: int | None = None) -> None:
-    try:
-        _syscalls.unlink(path, dir_fd=directory_fd)
-    except FileNotFoundError:
-        return

@@ -1,4 +1,4 @@
-"""Own the control FIFOs: lines in, resize and reopen calls out."""
+"""Own the control FIFOs: lines in, resize and reopen calls out; a bad line spoils only itself."""
 
 import errno
 import os
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from .._typing import Callable, Diagnostics, Loop
 
 _MODE = 0o660
+# Open for writing too: then there is always a reader and never an end.
+_FLAGS = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class ControlFifos:
-    """The bundle's `ctl` and `winsz`; a bad line spoils only itself."""
+    """The bundle's `ctl` and `winsz`."""
 
     __slots__ = ("_diagnostics", "_fds", "_loop", "_reopen", "_resize")
 
@@ -32,10 +34,22 @@ class ControlFifos:
         self._reopen = reopen
         self._fds: list[int] = []
 
-    def open(self, directory_fd: int) -> None:
-        """Make both FIFOs in the directory, in place of what is there. Raises OSError."""
-        self._open(b"winsz", directory_fd, b"1 ")  # its lines are those of ctl without their 1
-        self._open(b"ctl", directory_fd, b"")
+    def open(self, name: bytes, directory_fd: int, prefix: bytes) -> None:
+        """Make FIFO *name* in place of what is there; *prefix* makes a ctl line of each of its lines.
+
+        Raises OSError.
+        """
+        try:
+            _syscalls.unlink(name, dir_fd=directory_fd)
+        except FileNotFoundError:  # the usual case
+            pass
+        _syscalls.mkfifo(name, _MODE, dir_fd=directory_fd)
+        fd, lines = _syscalls.open(name, _FLAGS, dir_fd=directory_fd), LineBuffer()
+        self._fds.append(fd)
+        if not stat.S_ISFIFO(_syscalls.fstat(fd).st_mode):
+            raise OSError(errno.EEXIST, "not the FIFO that was just made")
+        os.fchmod(fd, _MODE)  # whatever the umask
+        self._loop.add_reader(fd, lambda: self._read(fd, lines, prefix))
 
     def close(self) -> None:
         """Close both; the files stay."""
@@ -44,15 +58,10 @@ class ControlFifos:
 
     detach = close
 
-    def _open(self, name: bytes, directory_fd: int, prefix: bytes) -> None:
-        fd, lines = _make_fifo(name, directory_fd), LineBuffer()
-        self._fds.append(fd)
-        self._loop.add_reader(fd, lambda: self._read(fd, lines, prefix))
-
     def _read(self, fd: int, lines: LineBuffer, prefix: bytes) -> None:
         try:
             data = _syscalls.read(fd, 4096)
-        except BlockingIOError:
+        except BlockingIOError:  # somebody else has read it
             return
         for line in lines.feed(data):
             message = None if line is None else parse_control(prefix + line)
@@ -62,19 +71,3 @@ class ControlFifos:
                 self._resize(*message[1:])
             else:
                 self._reopen()
-
-
-def _make_fifo(name: bytes, directory_fd: int) -> int:
-    try:
-        _syscalls.unlink(name, dir_fd=directory_fd)
-    except FileNotFoundError:  # the usual case
-        pass
-    _syscalls.mkfifo(name, _MODE, dir_fd=directory_fd)
-    # Open for writing too: then there is always a reader and never an end.
-    flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = _syscalls.open(name, flags, dir_fd=directory_fd)
-    if not stat.S_ISFIFO(_syscalls.fstat(fd).st_mode):
-        _syscalls.close(fd)
-        raise OSError(errno.EEXIST, "not the FIFO that was just made")
-    os.fchmod(fd, _MODE)
-    return fd

@@ -30,24 +30,20 @@ class LogFile:
 
     __slots__ = (
         *("_begun", "_diagnostics", "_fd", "_held", "_loop", "_lost", "_name"),
-        *("_on_room", "_path", "_regular"),
+        *("_path", "_regular", "on_room"),
     )
 
-    def __init__(self, diagnostics: "Diagnostics", path: bytes | None) -> None:
+    def __init__(self, loop: "Loop", diagnostics: "Diagnostics", path: bytes | None) -> None:
         """Open *path*, mending what a crash left; None: nothing is logged. Raises OSError."""
+        self._loop = loop
         self._diagnostics = diagnostics
         self._path = path or b""
         self._name = self._path.decode("utf-8", "replace")
-        self._loop: Loop | None = None
-        self._on_room: Callable[[], object] = int
+        self.on_room: Callable[[], object] = int  # called when `full` is no longer true
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = 0  # records
         self._fd, self._regular = (-1, False) if path is None else self._open()
-
-    def watch(self, loop: "Loop", on_room: "Callable[[], object]") -> None:
-        """Try again by *loop*'s timers; call *on_room* when `full` is no longer true."""
-        self._loop, self._on_room = loop, on_room
 
     def full(self) -> bool:
         """Tell whether the container's output should wait."""
@@ -78,7 +74,7 @@ class LogFile:
 
     def settle(self, then: "Callable[[], object]", retries: int = _MAX_RETRIES) -> None:
         """Call *then* when nothing is held any more, or after a second."""
-        if self._held and self._loop and retries:
+        if self._held and retries:
             self._loop.call_later(_RETRY_MS, lambda: self.settle(then, retries - 1))
         else:
             then()
@@ -102,8 +98,7 @@ class LogFile:
         except OSError as error:  # the directory is gone, say: the old file still takes records
             self._diagnostics.warn("Failed to open log file", error)
             return
-        if self._loop:
-            self._loop.discard(self._fd)
+        self._loop.discard(self._fd)
         self._fd, self._regular, self._begun = fd, regular, 0
         self._flush()
 
@@ -123,10 +118,7 @@ class LogFile:
         self._lost += self._held.count(b"\n")
         if self._lost:
             self._diagnostics.warn(f"{self._lost} records could not be written to {self._name}")
-        if self._loop:
-            self._loop.remove(self._fd)
-        _syscalls.close(self._fd)
-        self._fd, self._held = -1, b""
+        self._fd, self._held = self._loop.discard(self._fd), b""
 
     detach = close
 
@@ -167,15 +159,14 @@ class LogFile:
         if failure and not self._regular and failure != errno.EAGAIN:
             self._lost += self._held.count(b"\n")
             self._held, self._begun = b"", 0
-        if self._loop:
-            if self._held and not self._regular:
-                self._loop.add_writer(self._fd, self._flush)
-            else:
-                self._loop.remove_writer(self._fd)
-            if self._held and self._regular:
-                self._loop.call_later(_RETRY_MS, self._flush)
+        if self._held and self._regular:
+            self._loop.call_later(_RETRY_MS, self._flush)
+        elif self._held:
+            self._loop.add_writer(self._fd, self._flush)
+        else:
+            self._loop.remove_writer(self._fd)
         if was_full and not self.full():
-            self._on_room()
+            self.on_room()
 
     def _cut(self) -> None:
         """Cut off a record that was only begun; it is held whole, and written whole later."""

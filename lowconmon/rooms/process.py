@@ -49,24 +49,20 @@ class Process:
             self.pidfd = self._loop.discard(self.pidfd)
             self._on_end(code)
 
-    def signal(self, number: int) -> None:
-        """Send a signal; a process that has ended takes none."""
-        if self.pidfd >= 0:
-            try:
-                _syscalls.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                return  # reaped by its parent: its end is about to be told
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the process, if it has not ended, or to its group. Raises OSError: EPERM.
 
-    def kill_group(self) -> None:
-        """Kill the process's group, but never group 1 (that is everyone) nor our own."""
+        Group 1 is everyone, and our own is us: then only the process gets it.
+        """
         if self.pidfd < 0:
             return
         try:
-            group = os.getpgid(self.pid)
-            if group > 1 and group != os.getpgrp():
-                os.killpg(group, _syscalls.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return  # gone, or someone else's
+            group_id = os.getpgid(self.pid) if group else 0
+            if group_id > 1 and group_id != os.getpgrp():
+                os.killpg(group_id, number)
+            _syscalls.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return  # reaped by its parent: its end is about to be told
 
     def _ended(self) -> None:
         if not self.poll():

@@ -56,7 +56,10 @@ class MessagePipe:
         if fd >= 0 and not self._socket:
             # A pipe: O_NONBLOCK would reach the manager's other writers, so open an end of our own.
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            self._fd = _syscalls.open(b"/proc/self/fd/%d" % fd, flags)
+            try:
+                self._fd = _syscalls.open(b"/proc/self/fd/%d" % fd, flags)
+            except OSError:  # ENXIO: nobody reads it any more
+                self._fd = -1
             _syscalls.close(fd)
 
     def send(self, message: bytes) -> None:
