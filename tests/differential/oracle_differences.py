@@ -6,7 +6,7 @@ example: test_command_lines.py runs it and finds exactly these two answers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Difference(NamedTuple):
@@ -122,3 +122,28 @@ def in_our_words(stdout: bytes, stderr: bytes) -> tuple[bytes, bytes]:
     if stderr.startswith(colonless):
         stderr = b"[conmon:e]: " + stderr.removeprefix(colonless)
     return stdout, stderr
+
+
+# Lives: test_lives.py plays them under both and finds exactly these values.
+
+ABSENT = "absent"  # in the place of a field that was not seen at all
+
+
+class LifeDifference(NamedTuple):
+    """One row: in each life that a pattern of *lives* names, the field differs exactly so.
+
+    A field that neither monitor shows in a life is passed over if "*" is among the patterns.
+    """
+
+    lives: tuple[str, ...]
+    field: str
+    oracle: Any
+    ours: Any
+    why: str
+
+
+LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
+    LifeDifference(
+        ("*",), "mode of ctr.log", "-rw-------", "-rw-r-----", "LOG-29: 2.2.1 makes logs so"
+    ),
+)

@@ -59,6 +59,7 @@ PLAIN = (  # what has another name or number each time
     (re.compile(rb"^(COVERAGE_PROCESS_CONFIG=).*", re.DOTALL), rb"\1"),
 )
 SCENERY = ("runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun")  # files that the test made
+ABSENT = oracle_differences.ABSENT
 LONG = 400  # characters of a value that a failure shows
 
 Play = Callable[["Stage"], None]
@@ -122,9 +123,7 @@ class Stage:
     def exit_command(self, end: str = "") -> list[str]:
         """Return the option for an exit command that writes down what it was given."""
         path = self.directory / "scenery-exit-command"
-        seen = Witness(self.life, "exit command")
-        seen.directory = self.directory / "seen-exit-command"
-        return ["--exit-command", str(seen.program(path, end))]
+        return ["--exit-command", str(Witness(self.life, "exit-command").program(path, end))]
 
     def watch_runtime(self, *, signals: bool = False) -> None:
         """Put a program before the runtime that writes down what it was given."""
@@ -227,8 +226,7 @@ class Stage:
         for log in self.logs:
             self.see_log(log)
         self.see_witness("runtime", Witness(one))
-        after = Witness(one, "exit-command")
-        self.see_witness("exit command", after)
+        self.see_witness("exit command", Witness(one, "exit-command"))
         if "--console-socket" in (words := self.seen.get("runtime: arguments", [])):
             at = words.index("--console-socket") + 1
             self.seen["runtime: console socket"], words[at] = words[at], "SOCKET"
@@ -251,12 +249,11 @@ class Stage:
     def see_files(self) -> None:
         """Note every file that is left, but for those that the test made: kind, mode, content."""
         for path in sorted(self.directory.rglob("*")):
-            name = str(path.relative_to(self.directory))
-            if any(fnmatch.fnmatch(part, p) for p in SCENERY for part in path.parts[-3:]):
+            relative = path.relative_to(self.directory)
+            if any(fnmatch.fnmatch(part, p) for p in SCENERY for part in relative.parts):
                 continue
-            status = path.lstat()
-            name = self.plain(name.encode()).decode()
-            kind = stat.filemode(status.st_mode)
+            name = self.plain(os.fsencode(relative)).decode()
+            kind = stat.filemode(path.lstat().st_mode)
             self.seen[f"mode of {name}"] = kind
             if kind.startswith("l"):
                 self.seen[f"link {name}"] = self.plain(os.fsencode(os.readlink(path)))
@@ -296,16 +293,13 @@ class Stage:
         def text(word: bytes | str) -> str:
             return self.plain(os.fsencode(word)).decode(errors="backslashreplace")
 
-        own = text(witness.line("pid")) if (witness.directory / "pid").exists() else ""
-        status = witness.status()
-        del own
+        pid = witness.status()["Pid"]
         self.seen[f"{name}: arguments"] = [text(word) for word in witness.arguments()]
         self.seen[f"{name}: cwd"] = text(witness.line("cwd"))
         self.seen[f"{name}: oom_score_adj"] = witness.line("oom_score_adj")
         environment = [text(entry) for entry in witness.environment()]
         self.seen[f"{name}: environment"] = [
-            "LISTEN_PID=PID" if entry == f"LISTEN_PID={status['Pid']}" else entry
-            for entry in environment
+            "LISTEN_PID=PID" if entry == f"LISTEN_PID={pid}" else entry for entry in environment
         ]
         fds = witness.fds()
         for fd, line in enumerate(witness.stdio()):
@@ -994,9 +988,7 @@ def an_exec_session_reads_its_stdin(stage: Stage) -> None:
 @life()
 def an_attached_exec_waits_for_both_starts(stage: Stage) -> None:
     stage.life.stub("echo out; exit 4")
-    stage.start(
-        "--exec-attach", exec_session=True, attach_pipe=True, start_pipe=True, wait=False
-    )
+    stage.start("--exec-attach", exec_session=True, attach_pipe=True, start_pipe=True, wait=False)
     one = stage.life
     os.write(one.start_pipe, b"\0")
     assert one.attach_pipe is not None
@@ -1393,14 +1385,13 @@ def hostrun_fails(stage: Stage) -> None:
     stage.start(*stage.exit_command())
 
 
-@contextlib.contextmanager
-def runc_container(stage: Stage, script: str) -> Iterator[list[str]]:
-    """Make runc the runtime and busybox the container; yield runc's command."""
+def runc_container(stage: Stage, script: str) -> list[str]:
+    """Make runc the runtime and busybox the container; return runc's command."""
     runc, busybox = shutil.which("runc"), shutil.which("busybox")
     assert runc, "runc is missing: install it"
     assert busybox, "busybox is missing: install busybox-static"
     bundle = stage.life.bundle
-    root = stage.directory / "tmp" / "scenery-runc"
+    root = stage.directory / "scenery-runc"
     command = [runc, "--root", str(root)]
     (bundle / "rootfs" / "bin").mkdir(parents=True)
     shutil.copy(busybox, bundle / "rootfs" / "bin")
@@ -1417,11 +1408,102 @@ def runc_container(stage: Stage, script: str) -> Iterator[list[str]]:
     (bundle / "config.json").write_text(json.dumps(config | {"process": process}))
     stage.life.script(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
     stage.cleanups.append(lambda: run_quietly([*command, "delete", "--force", CID]))
-    yield command
+    return command
 
 
 @life(0, 42)
 def a_container_of_runc_exits_with(stage: Stage, status: int) -> None:
-    with runc_container(stage, f"echo out; echo err >&2; exit {status}") as command:
-        stage.start(*stage.exit_command())
-        let_run(stage, command)
+    command = runc_container(stage, f"echo out; echo err >&2; exit {status}")
+    stage.start(*stage.exit_command())
+    let_run(stage, command)
+
+
+@life()
+def an_exec_in_a_container_of_runc(stage: Stage) -> None:
+    command = runc_container(stage, "tail -f /dev/null")
+    bundle = str(stage.life.bundle)
+    created = run_quietly([*command, "create", "--bundle", bundle, CID])
+    assert created.returncode == 0, created.stderr
+    assert run_quietly([*command, "start", CID]).returncode == 0
+    process = json.loads((stage.life.bundle / "config.json").read_text())["process"]
+    process["args"] = ["/bin/sh", "-c", "echo out; echo err >&2; exit 9"]
+    (stage.directory / "process.json").write_text(json.dumps(process))
+    stage.start(exec_session=True)
+
+
+@life()
+def an_exec_in_a_container_of_runc_finds_no_program(stage: Stage) -> None:
+    command = runc_container(stage, "tail -f /dev/null")
+    bundle = str(stage.life.bundle)
+    created = run_quietly([*command, "create", "--bundle", bundle, CID])
+    assert created.returncode == 0, created.stderr
+    assert run_quietly([*command, "start", CID]).returncode == 0
+    process = json.loads((stage.life.bundle / "config.json").read_text())["process"]
+    (stage.directory / "process.json").write_text(json.dumps(process | {"args": ["/bin/none"]}))
+    stage.start(exec_session=True)
+
+
+# The comparison
+
+
+def perform(sentence: str, directory: Path, command: list[str]) -> dict[str, Any]:
+    """Play a life under one monitor and return what was seen."""
+    stage = Stage(directory, command)
+    try:
+        LIVES[sentence](stage)
+        return stage.finish()
+    finally:
+        stage.end()
+
+
+def rows_for(sentence: str) -> list[oracle_differences.LifeDifference]:
+    return [
+        row
+        for row in oracle_differences.LIFE_DIFFERENCES
+        if any(fnmatch.fnmatchcase(sentence, pattern) for pattern in row.lives)
+    ]
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text)} characters)"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    assert os.access(CONMON, os.X_OK), f"the oracle is missing: install Debian's conmon ({CONMON})"
+    path = Path(tempfile.mkdtemp(prefix="lives-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("sentence", LIVES)
+def test_both_monitors_leave_the_same(sentence: str, home: Path) -> None:
+    oracle = perform(sentence, home / "a", [CONMON])
+    ours = perform(sentence, home / "b", program())
+    wrong = []
+    expected = {row.field: row for row in rows_for(sentence)}
+    for field in sorted({*oracle, *ours, *expected}):
+        pair = oracle.get(field, ABSENT), ours.get(field, ABSENT)
+        row = expected.get(field)
+        if row is None and pair[0] != pair[1]:
+            wrong.append(f"{field}\n  oracle {shown(pair[0])}\n  ours   {shown(pair[1])}")
+        elif row and pair == (ABSENT, ABSENT) and "*" in row.lives:
+            continue
+        elif row and pair != (row.oracle, row.ours):
+            wrong.append(
+                f"{field}: the row of {row.lives} does not hold\n"
+                f"  oracle {shown(pair[0])}\n  row    {shown(row.oracle)}\n"
+                f"  ours   {shown(pair[1])}\n  row    {shown(row.ours)}"
+            )
+    assert not wrong, f"{sentence}:\n" + "\n".join(wrong)
+
+
+def test_every_row_is_about_some_life() -> None:
+    for row in oracle_differences.LIFE_DIFFERENCES:
+        for pattern in row.lives:
+            assert fnmatch.filter(LIVES, pattern), row
+        assert row.oracle != row.ours, row
+    for sentence in LIVES:
+        fields = [row.field for row in rows_for(sentence)]
+        assert len(fields) == len(set(fields)), (sentence, fields)
