@@ -639,7 +639,7 @@ def limit_files(pid: int, size: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.mark.contract("LOG-30", "LOG-31", "LOG-32", "CASE-401")
+@pytest.mark.contract("LOG-30", "LOG-31", "LOG-36", "CASE-401")
 @pytest.mark.parametrize("limit", [0, 1, 40, 100, 4096, 5000])
 def test_what_the_disk_does_not_take_is_written_when_it_can_be(life: Life, limit: int) -> None:
     """Acceptable: the container waits for the disk, then everything is written, whole.
@@ -674,7 +674,7 @@ def test_what_the_disk_does_not_take_is_written_when_it_can_be(life: Life, limit
     assert not life.text("stderr")
 
 
-@pytest.mark.contract("LOG-31", "CASE-401", "END-23")
+@pytest.mark.contract("LOG-31", "LOG-37", "CASE-401", "END-23")
 def test_a_disk_that_stays_full_does_not_change_the_status(life: Life) -> None:
     life.stub("read x; seq 1 1000000; exit 6").start("-i")
     pid = life.pid()
