@@ -2,12 +2,8 @@
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ._typing import NoReturn
 
-
-def main() -> "NoReturn":
+def main() -> None:
     """Run the program conmon."""
     fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:

@@ -26,9 +26,11 @@ _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 
 def launch() -> "NoReturn":
     """Live one container's life, as the process that was started or (without --sync) its child."""
-    inherited_fds = _inherited_fds()
+    fds = [int(name) for name in os.listdir("/proc/self/fd")]  # its own, closed now, among them
+    inherited_fds = [fd for fd in fds if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
     environment = _words("/proc/self/environ")
     as_started: dict[str, object] = {
+        "environment": environment,
         "blocked": _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS),
         "defaulted": (_syscalls.SIGPIPE, _syscalls.SIGXFSZ),  # CPython ignores them
     }
@@ -41,12 +43,9 @@ def launch() -> "NoReturn":
     options, log = _configure(loop, diagnostics)
     sync_fd = _pipe(environment, b"_OCI_SYNCPIPE", diagnostics)
     start_fd = _pipe(environment, b"_OCI_STARTPIPE", diagnostics)
-    attach_fd = -1
-    if options.exec_attach:
-        attach_fd = _pipe(environment, b"_OCI_ATTACHPIPE", diagnostics)
-        if attach_fd < 0:
-            _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
-    pipes = (sync_fd, start_fd, attach_fd)
+    attach_fd = _pipe(environment, b"_OCI_ATTACHPIPE", diagnostics) if options.exec_attach else -1
+    if options.exec_attach and attach_fd < 0:
+        _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
     try:  # to be killed last when memory runs out; what we start gets the old score
         with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
             old_score = file.read(16).strip()
@@ -55,9 +54,6 @@ def launch() -> "NoReturn":
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
     _wait_for_start(start_fd)
-    if start_fd >= 0 and not options.exec_attach:
-        _syscalls.close(start_fd)
-        start_fd = -1
     if not options.sync:
         _become_daemon(options, diagnostics)
     null_fd = os.open("/dev/null", os.O_RDWR)
@@ -70,16 +66,10 @@ def launch() -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
-    monitor = Monitor(options, diagnostics, loop, log, environment, as_started, sync_fd)
-    monitor.start_fd, monitor.attach_fd = start_fd, attach_fd
+    pipes = (sync_fd, start_fd, attach_fd)
+    monitor = Monitor(options, diagnostics, loop, log, as_started, pipes)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     os._exit(monitor.run() & 0xFF)
-
-
-def _inherited_fds() -> list[int]:
-    """Return the manager's descriptors from 3 up (but for the list's own, closed by now)."""
-    fds = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2]
-    return [fd for fd in fds if os.path.exists(f"/proc/self/fd/{fd}")]
 
 
 def _words(path: str) -> list[bytes]:
@@ -127,8 +117,6 @@ def _configure(loop: Loop, diagnostics: Diagnostics) -> tuple[Options, LogFile]:
         _leave(1, b"conmon: option parsing failed: " + error.text + b"\n")
     except CheckError as error:
         _leave(1, (b"conmon: " if error.plain else b"[conmon:e]: ") + error.text + b"\n")
-    for log in logs[:-1]:
-        log.close()
     for text in plan.warnings:
         diagnostics.warn(text.decode("utf-8", "surrogateescape"))
     to_come = {

@@ -99,7 +99,10 @@ class Loop:
         """Stop watching *fd* and close it; return -1 to put in its place, which is nothing here."""
         if fd >= 0:
             self.remove(fd)
-            _syscalls.close(fd)
+            try:
+                _syscalls.close(fd)
+            except OSError:  # EIO, ENOSPC, EINTR: told late of a write; the number is free anyway
+                return -1
         return -1
 
     def add_signals(self, signals: "Sequence[int]", handler: "Callable[[int], object]") -> None:

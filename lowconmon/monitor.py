@@ -21,14 +21,13 @@ from .rooms.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Any, Diagnostics, LogFile, Options
+    from ._typing import Any, Diagnostics, LogFile, Options, Sequence
 
 FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
-SIGNALS = (
-    *(*FORWARDED, _syscalls.SIGCHLD, _syscalls.SIGPIPE),
-    *(_syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ),
-)
+_WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
+SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
+_UNREPORTED = (AWAITING_TERMINAL, REFUSED, CREATING)  # states before the answer about the start
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
 _RECORD_RETRY_MS, _RECORD_TRIES = 100, 50  # 5 s
 
@@ -37,11 +36,11 @@ class Monitor:
     """One container's monitor. It takes over every descriptor it is given."""
 
     __slots__ = (
-        *("_attach", "_bundle_fd", "_child_fds", "_environment", "_container", "_diagnostics"),
-        *("_error_fd", "_failure", "_fifos", "_as_started", "_lifecycle", "_log", "_loop"),
-        *("_options", "_pid", "_runtime", "_runtime_started", "_signal", "_stale", "_status"),
-        *("_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished", "attach_fd"),
-        *("_crashed", "_exit_command", "_exit_paths", "inherited_fds", "start_fd"),
+        *("_as_started", "_attach", "_attach_fd", "_child_fds", "_container", "_crashed"),
+        *("_diagnostics", "_exit_command", "_exit_paths", "_failure", "_fifos", "_lifecycle"),
+        *("_log", "_loop", "_options", "_pid", "_runtime", "_signal", "_spawned", "_start_fd"),
+        *("_status", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
+        "inherited_fds",
     )
 
     def __init__(
@@ -50,19 +49,14 @@ class Monitor:
         diagnostics: "Diagnostics",
         loop: Loop,
         log: "LogFile",
-        environment: list[bytes],
         as_started: "dict[str, Any]",
-        sync_fd: int,
+        pipes: "Sequence[int]",
     ) -> None:
-        """*environment* and *as_started*: how we were started, as `_syscalls.spawn` takes it."""
-        self._options = options
-        self._diagnostics = diagnostics
-        self._log = log
-        self._environment = environment
-        self._as_started = as_started
-        self.start_fd = self.attach_fd = -1  # -1: not given
+        """*as_started*: how, as `spawn` takes it; *pipes*: sync, start, attach, -1: not given."""
+        self._options, self._as_started = options, as_started
+        self._diagnostics, self._loop, self._log = diagnostics, loop, log
+        sync_fd, self._start_fd, self._attach_fd = pipes
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
-        self._loop = loop
         loop.on_error = self._handler_failed
         log.on_room = self._balance
         self._lifecycle = Lifecycle(terminal=options.terminal)
@@ -74,17 +68,13 @@ class Monitor:
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, log.reopen)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
-        self._bundle_fd = self._error_fd = -1
         self._child_fds = [-1, -1, -1]  # for the runtime's stdio; -1: /dev/null
-        self._runtime_started: int | None = None
-        self._stale: bytes | None = None  # what the pid file said before
         self._failure = ""  # why the start failed, where the runtime does not say
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command"}
         files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
-        # where the exit status is still to be written
         self._exit_paths = [directory + name for directory, name in files if directory is not None]
 
     def run(self) -> int:
@@ -106,11 +96,6 @@ class Monitor:
         `_failure` says what did not work when OSError is raised.
         """
         options, console = self._options, None
-        if options.bundle is not None:
-            self._failure = "Failed to open bundle"
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            self._bundle_fd = _syscalls.open(options.bundle, flags)
-            self._diagnostics.bundle_fd = self._bundle_fd
         if options.terminal:
             self._failure = "Failed to create console socket"
             parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
@@ -124,23 +109,25 @@ class Monitor:
                 self._attach.ends_stdin = not options.leave_stdin_open
             self._stdio.add(b"stdout", b"\2", self._pipe(1))
         self._stdio.add(b"stderr", b"\3", self._pipe(2))
-        if self._bundle_fd >= 0:
+        attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
+        if options.bundle is not None:
+            self._failure = "Failed to open bundle"
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
             self._failure = "Failed to create attach socket"
-            stall = self._variable(_STALL_VARIABLE)
-            if stall and not stall.isdigit():
+            stall = self._variable(_STALL_VARIABLE) or b"0"
+            if not stall.isdigit() or len(stall) > 9:
                 self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
-            stall_ms = int(stall) * 1000 if stall.isdigit() else 0
+                stall = b"0"
             link = b""
             if not options.full_attach and options.cuuid is not None:
                 link = options.socket_dir_path.rstrip(b"/") + b"/" + options.cuuid
-            self._attach.listen(self._bundle_fd, options.bundle or b"", link, stall_ms)
+            self._attach.listen(bundle_fd, options.bundle, link, int(stall) * 1000)
             self._failure = "Failed to create control fifo"
-            self._fifos.open(b"winsz", self._bundle_fd, b"1 ")  # H W is the ctl line 1 H W
-            self._fifos.open(b"ctl", self._bundle_fd, b"")
-            attach_pipe = MessagePipe(self._loop, self._diagnostics, self.attach_fd)
+            self._fifos.open(b"winsz", bundle_fd, b"1 ")  # H W is the ctl line 1 H W
+            self._fifos.open(b"ctl", bundle_fd, b"")
             attach_pipe.send(answers.message("data", 0))
-            attach_pipe.close()
-        self._stale = process.read_small(options.container_pidfile or b"")
+        attach_pipe.close()
         return console
 
     def _pipe(self, number: int) -> int:
@@ -151,53 +138,50 @@ class Monitor:
         return ours
 
     def _variable(self, name: bytes) -> bytes:
-        return find_variable(self._environment, name)[1]
+        return find_variable(self._as_started["environment"], name)[1]
 
     def _spawn(self, arguments: list[bytes], **how: "Any") -> tuple[int, int]:
-        how |= self._as_started
-        return _syscalls.spawn(arguments[0], arguments, self._environment, **how)
+        return _syscalls.spawn(arguments[0], arguments, **self._as_started, **how)
 
     def _start_runtime(self, console: bytes | None) -> None:
         self._failure = "Failed to create container"
-        options, replace = self._options, self._options.replace_listen_pid
-        pid, self._error_fd = self._spawn(
+        options, environment = self._options, self._as_started["environment"]
+        stale = process.read_small(options.container_pidfile or b"")
+        replace = options.replace_listen_pid
+        pid, error_fd = self._spawn(
             command_line(options, console),
             stdio=tuple(self._child_fds),
             death_signal=_syscalls.SIGKILL,
-            wait_fd=self.start_fd if options.exec_attach else -1,
-            listen_pid_index=listen_pid_index(self._environment, os.getpid(), replace=replace),
+            wait_fd=self._start_fd if options.exec_attach else -1,
+            listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
         )
-        for fd in (*self._child_fds, self.start_fd):
+        for fd in (*self._child_fds, self._start_fd):
             self._loop.discard(fd)
-        self._runtime_started = process.started_at(pid)
+        self._spawned = error_fd, process.started_at(pid), stale
         try:
             self._runtime = Process(self._loop, pid, self._runtime_ended)
         except OSError as error:
             self._failure = f"Failed to watch the runtime: {error.strerror}"
             os.kill(pid, _syscalls.SIGKILL)
-            self._loop.call_later(0, lambda: self._post("runtime_failed"))
+            self._post("runtime_failed")
 
     def _refuse(self, text: str) -> None:
         """Answer for a start that failed before a runtime could, and leave."""
         self._diagnostics.error(text)
-        self._answer(-1, text.encode("utf-8", "surrogateescape"))
-        self._terminal.close()
-        self._attach.unlink()
-        self._status = 1
+        self._failure = text
+        self._do_report_failure()
         self._loop.stop()
 
     # What the rooms tell
 
     def _post(self, event: str) -> None:
-        if self._crashed:
-            return
-        for action in self._lifecycle.advance(event):
-            getattr(self, "_do_" + action)()
+        for action in () if self._crashed else self._lifecycle.advance(event):
+            # Each is a call of the loop's own: where one fails, those after it are still done.
+            self._loop.call_later(0, getattr(self, "_do_" + action))
 
     def _signalled(self, number: int) -> None:
-        if number == _syscalls.SIGCHLD:
-            if self._lifecycle.state not in (AWAITING_TERMINAL, REFUSED, CREATING):
-                process.reap((self._container, self._exit_command))
+        if number == _syscalls.SIGCHLD and self._lifecycle.state not in _UNREPORTED:
+            process.reap((self._container, self._exit_command))
         elif number in FORWARDED:
             if self._runtime:
                 self._runtime.poll()  # ended in this very turn: then the container is meant
@@ -207,15 +191,14 @@ class Monitor:
     def _runtime_ended(self, code: int) -> None:
         """Judge the start; nobody has reaped the container yet, so its pid is still its own."""
         self._terminal.collect()
-        error = process.exec_error(self._error_fd)
-        pid = None
+        error_fd, started, stale = self._spawned
+        error, pid = process.exec_error(error_fd), None
         if error:
             self._failure = f"Failed to execute runtime: {error.strerror}"
-        elif self._options.terminal and self._lifecycle.state != CREATING:
+        elif self._lifecycle.state != CREATING:
             self._failure = "Runtime did not set up terminal"
         else:
-            path = self._options.container_pidfile or b""
-            pid = process.pid_in(path, self._runtime_started, self._stale)
+            pid = process.pid_in(self._options.container_pidfile or b"", started, stale)
             self._failure = "Failed to read pidfile: it holds no pid of this start"
         event = judge_start(exec_session=self._options.exec, runtime_status=code, pid=pid)
         if event == "runtime_failed":
@@ -246,6 +229,8 @@ class Monitor:
             self._container.poll()  # ended at this very moment: then that is how it ended
         self._timed_out = self._lifecycle.state == RUNNING
         self._post("timed_out")
+        if self._crashed:
+            self._do_kill_container()
 
     def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> None:
         self._log.write(stream.name, now_ns, data)
@@ -291,7 +276,8 @@ class Monitor:
             self._answer(self._pid)
 
     def _do_report_failure(self) -> None:
-        self._status = 1
+        self._status, self._exit_paths = 1, []
+        self._terminal.close()
         self._answer(-1, self._stdio.held_tail(answers.MAX_MESSAGE) or self._failure.encode())
         self._do_close_inputs()
         self._attach.unlink()
@@ -331,8 +317,7 @@ class Monitor:
         try:
             replace_file(path, b"%d" % self._status)
         except OSError as error:
-            name = path.decode("utf-8", "surrogateescape")
-            self._diagnostics.warn(f"Failed to write {name} to exit file", error)
+            self._diagnostics.warn(f"Failed to write {os.fsdecode(path)} to exit file", error)
             return False
         return True
 
@@ -348,13 +333,12 @@ class Monitor:
             self._log.sync()
 
     def _do_close_all(self) -> None:
-        self._log.close()
-        self._fifos.close()
-        self._terminal.close()
+        self._loop.call_later(0, self._log.close)
+        self._loop.call_later(0, self._fifos.close)
+        self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
         if self._sync_pipe.idle():
             self._sync_pipe.close()
-        self._bundle_fd = self._diagnostics.bundle_fd = self._loop.discard(self._bundle_fd)
-        self._attach.flush(lambda: self._finished("clients"))
+        self._diagnostics.bundle_fd = self._loop.discard(self._diagnostics.bundle_fd)
 
     def _do_run_exit_command(self) -> None:
         if self._options.exit_command is None:
@@ -366,8 +350,7 @@ class Monitor:
         options = self._options
         try:
             _syscalls.set_child_subreaper(False)  # noqa: FBT003 - as prctl's argument
-            command = [options.exit_command or b"", *options.exit_command_arg]
-            pid, error_fd = self._spawn(command)
+            pid, error_fd = self._spawn([options.exit_command or b"", *options.exit_command_arg])
             _syscalls.close(error_fd)
             self._exit_command = Process(self._loop, pid, lambda _: self._finished("exit command"))
         except OSError as error:
@@ -379,20 +362,21 @@ class Monitor:
 
     # What nobody expected
 
-    def _handler_failed(self, _: object, error: Exception) -> None:
+    def _handler_failed(self, handler: object, error: Exception) -> None:
         """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
         rooms = (self._attach, self._fifos, self._log, self._stdio, self._sync_pipe, self._terminal)
-        step, room = error.__traceback__, None
+        step, owner = error.__traceback__, None
         while step is not None:
-            owner = step.tb_frame.f_locals.get("self")
-            room = next((one for one in rooms if one is owner), room)
+            part = step.tb_frame.f_locals.get("self")
+            owner = part if part is self or part in rooms else owner
             step = step.tb_next
-        if room is not None:
-            room.detach()
-        elif self._container is None:
+        if owner in rooms:
+            if handler != owner.detach:  # that is tried once, and a failure of it met here too
+                self._loop.call_later(0, owner.detach)
+        elif self._lifecycle.state in _UNREPORTED:
             self._refuse(f"unexpected {error!r}")
-        elif self._crashed or self._container.pidfd < 0:
+        elif self._crashed or not self._container or self._container.pidfd < 0:
             self._record_and_leave()
         else:
             self._crashed = True  # from now on only the container's end counts

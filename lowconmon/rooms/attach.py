@@ -21,8 +21,7 @@ MAX_QUEUE = 1 << 20  # bytes
 _PACKET = 8192  # bytes behind the type byte: podman reads 8193
 _PACKET_COST = 128  # what a queued packet costs beside its bytes
 _BACKLOG = 10
-_RETRY_MS = 100
-_FLUSH_MS = 1000
+_RETRY_MS, _FLUSH_MS = 100, 1000
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _GONE = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN}
 
@@ -37,48 +36,30 @@ class Client:
         self.packets: list[tuple[bytes, memoryview]] = []  # (type, data)
         self.queued = 0
         self.progress_ns = 0  # when it last took something, or began to wait
-        self.sent = False  # it has sent input
-        self.ended = False  # it will send no more
+        self.sent = self.ended = False  # it has sent input; it will send no more
         self.deaf = False  # it takes no more output
-
-    def send(self) -> None:
-        """Send as much of the queue as the socket takes. Raises OSError, BlockingIOError too."""
-        while self.packets:
-            count = _syscalls.sendmmsg(self.fd, self.packets[:64], _syscalls.MSG_DONTWAIT)
-            self.queued -= sum(len(part) + _PACKET_COST for _, part in self.packets[:count])
-            del self.packets[:count]
-            self.progress_ns = monotonic_ns()
-
-    def forget_output(self) -> None:
-        """Take no more output."""
-        self.deaf = True
-        self.packets.clear()
-        self.queued = 0
 
 
 class Attach:
     """The attach socket and everyone who came through it."""
 
     __slots__ = (
-        *("_clients", "_diagnostics", "_flushed", "_full", "_listener_fd", "_loop", "_on_change"),
-        *("_directory_fd", "_ending", "_link", "_stall_ms", "ends_stdin", "stdin"),
+        *("_clients", "_diagnostics", "_directory_fd", "_ending", "_flushed", "_link"),
+        *("_listener_fd", "_loop", "_on_change", "_stall_ms", "ends_stdin", "stdin"),
     )
 
     def __init__(
         self, loop: "Loop", diagnostics: "Diagnostics", on_change: "Callable[[], object]"
     ) -> None:
-        """*on_change* is called when `full` changes."""
-        self._loop = loop
-        self._diagnostics = diagnostics
-        self._on_change = on_change
+        """*on_change* is called when `full` may have changed."""
+        self._loop, self._diagnostics, self._on_change = loop, diagnostics, on_change
         self._listener_fd = self._directory_fd = -1
-        self._link = b""
+        self._link, self._stall_ms = b"", 0
         self._clients: list[Client] = []
-        self._full = self._ending = False
         self._flushed: Callable[[], object] | None = None
-        self._stall_ms = 0
         self.stdin = Stdin(loop, self._watch_all)
         self.ends_stdin = False  # --stdin without --leave-stdin-open and without a terminal
+        self._ending = False  # a client has ended, and perhaps the container's input with it
 
     def listen(self, directory_fd: int, directory: bytes, link: bytes, stall_ms: int) -> None:
         """Listen at `attach` in the directory, and by way of *link* (if any) to it.
@@ -107,10 +88,9 @@ class Attach:
             try:
                 if path and directory_fd != -1:
                     _syscalls.unlink(path, dir_fd=directory_fd)
-            except FileNotFoundError:
-                continue
             except OSError as error:
-                self._diagnostics.warn("Failed to remove attach socket", error)
+                if error.errno != errno.ENOENT:
+                    self._diagnostics.warn("Failed to remove attach socket", error)
 
     def deliver(self, packet_type: bytes, data: bytes) -> None:
         """Queue *data* for every client and send what they take."""
@@ -129,41 +109,33 @@ class Attach:
             if not waits:
                 client.progress_ns = monotonic_ns()
                 self._send(client)
-        self._tell_full()
+        self._on_change()
 
     def full(self) -> bool:
         """Tell whether a client's queue is full."""
-        return self._full
+        return any(client.queued >= MAX_QUEUE for client in self._clients)
 
     def close_listener(self) -> None:
-        """Take no more clients."""
+        """Take no more clients, and nothing more for the container."""
         self._listener_fd = self._loop.discard(self._listener_fd)
+        self.stdin.close()
 
     def flush(self, flushed: "Callable[[], object]") -> None:
         """Give each client what is queued, for at most a second, and its end; then call back."""
         self.close_listener()
-        self.stdin.close()
+        if not self._clients:
+            flushed()
+        self._flushed = flushed
+        self._loop.call_later(_FLUSH_MS, self.detach)
         for client in self._clients.copy():
             if not client.packets:
                 self._drop(client)
-        self._flushed = flushed
-        self._loop.call_later(_FLUSH_MS, self._drop_all)
-        self._check_flushed()
 
     def detach(self) -> None:
         """Let all clients go."""
-        self.close_listener()
-        self._drop_all()
-
-    def _drop_all(self) -> None:
+        self._listener_fd = self._loop.discard(self._listener_fd)
         for client in self._clients.copy():
             self._drop(client)
-
-    def _check_flushed(self) -> None:
-        flushed = self._flushed
-        if flushed and not self._clients:
-            self._flushed = None
-            flushed()
 
     def _accept(self) -> None:
         try:
@@ -187,8 +159,6 @@ class Attach:
     def _accept_again(self) -> None:
         if self._listener_fd >= 0:
             self._loop.add_reader(self._listener_fd, self._accept)
-
-    # What clients send
 
     def _watch(self, client: Client) -> None:
         if client.ended or not self.stdin.has_room():
@@ -216,12 +186,12 @@ class Attach:
                 self._watch_all()
         elif client.deaf:
             self._drop(client)
-        else:
-            self._watch_end(client)
+        else:  # it may still listen
+            self._loop.remove_reader(client.fd)
+            self._end(client)
 
     def _hung_up(self, client: Client) -> None:
-        client.forget_output()
-        self._tell_full()
+        self._deafen(client)
         if client.ended:
             self._drop(client)
         elif self.stdin.has_room():
@@ -229,15 +199,11 @@ class Attach:
         else:  # what it sent can be read later, and the hang-up would be reported all the time
             self._loop.remove(client.fd)
 
-    def _watch_end(self, client: Client) -> None:
-        """Take *client*'s end: it says no more, and may still listen."""
-        if client.ended:
-            return
-        client.ended = True
-        if client.fd >= 0:
-            self._watch(client)
-        self._ending = self.ends_stdin
-        self._try_end_stdin()
+    def _end(self, client: Client) -> None:
+        """Expect no more from *client*."""
+        if not client.ended:
+            client.ended, self._ending = True, self.ends_stdin
+            self._try_end_stdin()
 
     def _try_end_stdin(self) -> None:
         """End the container's input if all is delivered and nobody who has sent is left."""
@@ -245,35 +211,36 @@ class Attach:
             return
         self._ending = False
         for client in self._clients.copy():
-            if not client.sent and not client.ended:
-                self._receive(client)  # what lies unread in a socket was sent
+            # What lies unread in a socket was sent; reading on without room would overwrite.
+            if not client.sent and not client.ended and self.stdin.has_room():
+                self._receive(client)
         if self.ends_stdin and not any(one.sent and not one.ended for one in self._clients):
             self.ends_stdin = False
             self.stdin.close()
 
-    # What clients get
-
     def _send(self, client: Client) -> None:
         try:
-            client.send()
+            while client.packets:
+                count = _syscalls.sendmmsg(client.fd, client.packets[:64], _syscalls.MSG_DONTWAIT)
+                client.queued -= sum(len(data) + _PACKET_COST for _, data in client.packets[:count])
+                del client.packets[:count]
+                client.progress_ns = monotonic_ns()
         except BlockingIOError:
             self._loop.add_writer(client.fd, lambda: self._send(client))
         except OSError as error:
             if error.errno not in _GONE:
                 self._diagnostics.warn("Failed to write to socket", error)
-            client.forget_output()
+            self._deafen(client)
+        if not client.packets:
             self._loop.remove_writer(client.fd)
-        else:
-            self._loop.remove_writer(client.fd)
-        if not client.packets and (self._flushed or (client.deaf and client.ended)):
-            self._drop(client)
-        self._tell_full()
+            if self._flushed or (client.deaf and client.ended):
+                self._drop(client)
+        self._on_change()
 
-    def _tell_full(self) -> None:
-        full = any(client.queued >= MAX_QUEUE for client in self._clients)
-        if full != self._full:
-            self._full = full
-            self._on_change()
+    def _deafen(self, client: Client) -> None:
+        client.deaf, client.queued = True, 0
+        client.packets.clear()
+        self._on_change()
 
     def _check_stalls(self) -> None:
         limit_ns = monotonic_ns() - self._stall_ms * 1_000_000
@@ -281,14 +248,15 @@ class Attach:
             if client.packets and client.progress_ns <= limit_ns:
                 self._diagnostics.warn("an attach client took nothing for too long: detached")
                 self._drop(client)
-        self._tell_full()
         if self._listener_fd >= 0:
             self._loop.call_later(self._stall_ms / 4, self._check_stalls)
 
     def _drop(self, client: Client) -> None:
+        if client.fd < 0:  # the end of another has ended it, too
+            return
         fd, client.fd = client.fd, -1
         self._clients.remove(client)
-        client.forget_output()
+        self._deafen(client)
         self._loop.remove(fd)
         try:
             # A socket closed with unread input resets the connection, and the client loses what
@@ -298,8 +266,8 @@ class Attach:
                 pass
         except OSError as error:
             if error.errno not in _GONE:
-                raise
-        finally:
-            _syscalls.close(fd)
-        self._watch_end(client)
-        self._check_flushed()
+                self._diagnostics.warn("Failed to end an attach client", error)
+        _syscalls.close(fd)
+        if self._flushed and not self._clients:
+            self._flushed()
+        self._end(client)

@@ -14,7 +14,6 @@ LEVELS |= {b"warning": WARNING, b"info": INFO, b"debug": DEBUG, b"trace": TRACE}
 _TAGS = ("error", "nwarn", "ninfo", "ndebug", "ntrace")
 _QUIET_NS = 60_000_000_000
 _MAX_REMEMBERED = 64
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -24,11 +23,9 @@ class Diagnostics:
     __slots__ = ("_identity", "_level", "_said", "bundle_fd", "on_stderr", "to_syslog")
 
     def __init__(self) -> None:
-        self._level = WARNING
-        self._identity = b""
+        self._level, self._identity = WARNING, b""
         self._said: dict[str, tuple[int, int]] = {}  # text -> (when last said, held back since)
-        self.to_syslog = False
-        self.on_stderr = True
+        self.on_stderr, self.to_syslog = True, False
         self.bundle_fd = -1  # where a crash report goes
 
     def configure(self, level: bytes, cid: bytes, tag: bytes | None) -> None:
@@ -63,7 +60,7 @@ class Diagnostics:
             code = step.tb_frame.f_code
             text += f" < {code.co_filename}:{step.tb_lineno} {code.co_name}"
             step = step.tb_next
-        self._say(ERROR, text, None, always_syslog=True)
+        self._say(ERROR, text, None, crash=True)
         if self.bundle_fd >= 0:
             try:
                 fd = _syscalls.open(b"conmon-crash", _APPEND, 0o600, dir_fd=self.bundle_fd)
@@ -72,9 +69,7 @@ class Diagnostics:
             except OSError as failure:
                 self.debug("no crash report", failure)
 
-    def _say(
-        self, level: int, text: str, error: OSError | None, *, always_syslog: bool = False
-    ) -> None:
+    def _say(self, level: int, text: str, error: OSError | None, *, crash: bool = False) -> None:
         if level > self._level:
             return
         if error is not None:
@@ -85,20 +80,19 @@ class Diagnostics:
                 _syscalls.write(2, b"[conmon:%c]: %s\n" % (b"ewidd"[level], line))
         except OSError:
             self.on_stderr = False  # nobody reads it any more
-        if self.to_syslog or always_syslog:
+        if self.to_syslog or crash:
             tag = "pwarn" if error and level == WARNING else _TAGS[level]
             self._syslog(11 if level == ERROR else 14, tag, line)  # LOG_USER with LOG_ERR, LOG_INFO
 
     def _syslog(self, priority: int, tag: str, line: bytes) -> None:
-        now = time.localtime()
-        when = f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2} {now.tm_hour:02}:{now.tm_min:02}"
-        head = f"<{priority}>{when}:{now.tm_sec:02} conmon: conmon ".encode() + self._identity
         fd = -1
         try:
+            when = time.strftime("%b %e %H:%M:%S")  # in English: nobody has called setlocale
+            head = f"<{priority}>{when} conmon: conmon ".encode() + self._identity
             fd = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_DGRAM)
             _syscalls.connect(fd, b"/dev/log")
             _syscalls.send(fd, head + f" <{tag}>: ".encode() + line, _syscalls.MSG_DONTWAIT)
-        except OSError:
+        except (OSError, OverflowError):  # past 2038 on a 32-bit machine
             pass  # no syslog daemon, or it does not keep up: a diagnostic line may be lost
         if fd >= 0:
             _syscalls.close(fd)

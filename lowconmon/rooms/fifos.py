@@ -28,10 +28,8 @@ class ControlFifos:
         resize: "Callable[[int, int], object]",
         reopen: "Callable[[], object]",
     ) -> None:
-        self._loop = loop
-        self._diagnostics = diagnostics
-        self._resize = resize
-        self._reopen = reopen
+        self._loop, self._diagnostics = loop, diagnostics
+        self._resize, self._reopen = resize, reopen
         self._fds: list[int] = []
 
     def open(self, name: bytes, directory_fd: int, prefix: bytes) -> None:

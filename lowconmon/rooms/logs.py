@@ -35,8 +35,7 @@ class LogFile:
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", path: bytes | None) -> None:
         """Open *path*, mending what a crash left; None: nothing is logged. Raises OSError."""
-        self._loop = loop
-        self._diagnostics = diagnostics
+        self._loop, self._diagnostics = loop, diagnostics
         self._path = path or b""
         self._name = self._path.decode("utf-8", "replace")
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
@@ -89,10 +88,9 @@ class LogFile:
                 if self._regular:
                     _syscalls.ftruncate(self._fd, ours.st_size)
                 return
-        except FileNotFoundError:  # renamed or removed: the usual case
-            pass
         except OSError as error:
-            self._diagnostics.warn(f"Failed to look at log file {self._name}", error)
+            if error.errno != errno.ENOENT:  # renamed or removed: the usual case
+                self._diagnostics.warn(f"Failed to look at log file {self._name}", error)
         try:
             fd, regular = self._open()
         except OSError as error:  # the directory is gone, say: the old file still takes records
@@ -118,7 +116,7 @@ class LogFile:
         self._lost += self._held.count(b"\n")
         if self._lost:
             self._diagnostics.warn(f"{self._lost} records could not be written to {self._name}")
-        self._fd, self._held = self._loop.discard(self._fd), b""
+        self._fd, self._held, self._begun = self._loop.discard(self._fd), b"", 0
 
     detach = close
 
@@ -145,18 +143,24 @@ class LogFile:
             _syscalls.write(fd, append)
 
     def _flush(self) -> None:
-        was_full, done, failure = self.full(), self._begun, None
+        was_full, done, refused = self.full(), self._begun, False
         try:
             while done < len(self._held):
-                done += _syscalls.write(self._fd, self._held[done:] if done else self._held)
+                done += _syscalls.write(self._fd, self._held[done:])
         except OSError as error:
-            failure = error.errno
-            if failure != errno.EAGAIN:
+            if error.errno != errno.EAGAIN:  # a FIFO is full: its reader is slow
                 self._diagnostics.warn("stdio_input write failed", error)
+                refused = not self._regular
         whole = self._held.rfind(b"\n", 0, done) + 1
         self._held, self._begun = self._held[whole:], done - whole
-        self._cut()
-        if failure and not self._regular and failure != errno.EAGAIN:
+        if self._begun and self._regular:
+            # Cut off what was only begun; the record is held whole, and written whole later.
+            try:
+                _syscalls.ftruncate(self._fd, _syscalls.fstat(self._fd).st_size - self._begun)
+                self._begun = 0
+            except OSError as error:  # then what is missing of it follows
+                self._diagnostics.warn("Failed to cut off a torn record", error)
+        if refused:
             self._lost += self._held.count(b"\n")
             self._held, self._begun = b"", 0
         if self._held and self._regular:
@@ -167,13 +171,3 @@ class LogFile:
             self._loop.remove_writer(self._fd)
         if was_full and not self.full():
             self.on_room()
-
-    def _cut(self) -> None:
-        """Cut off a record that was only begun; it is held whole, and written whole later."""
-        if self._begun and self._regular:
-            try:
-                size = _syscalls.fstat(self._fd).st_size
-                _syscalls.ftruncate(self._fd, size - self._begun)
-                self._begun = 0
-            except OSError as error:  # then what is missing of it follows
-                self._diagnostics.warn("Failed to cut off a torn record", error)

@@ -25,9 +25,7 @@ class Process:
 
     def __init__(self, loop: "Loop", pid: int, on_end: "Callable[[int], object]") -> None:
         """Watch *pid*. Raises OSError: ESRCH."""
-        self._loop = loop
-        self._on_end = on_end
-        self.pid = pid
+        self._loop, self._on_end, self.pid = loop, on_end, pid
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         loop.add_pidfd(self.pidfd, self._ended)
 
@@ -58,9 +56,9 @@ class Process:
             return
         try:
             group_id = os.getpgid(self.pid) if group else 0
+            _syscalls.pidfd_send_signal(self.pidfd, number)  # ESRCH: the group was a stranger's
             if group_id > 1 and group_id != os.getpgrp():
                 os.killpg(group_id, number)
-            _syscalls.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return  # reaped by its parent: its end is about to be told
 
@@ -104,14 +102,12 @@ def read_small(path: bytes) -> bytes | None:
     """Return the first 4096 bytes of a file, None when it cannot be read."""
     try:
         fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        return _syscalls.read(fd, 4096)
+        try:
+            return _syscalls.read(fd, 4096)
+        finally:
+            _syscalls.close(fd)
     except OSError:  # ESRCH: /proc of a process that has gone in between
         return None
-    finally:
-        _syscalls.close(fd)
 
 
 def started_at(pid: int) -> int | None:

@@ -48,8 +48,7 @@ class MessagePipe:
     __slots__ = ("_diagnostics", "_fd", "_loop", "_pending", "_socket")
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", fd: int) -> None:
-        self._loop = loop
-        self._diagnostics = diagnostics
+        self._loop, self._diagnostics = loop, diagnostics
         self._pending: list[bytes] = []
         self._fd = fd
         self._socket = fd >= 0 and stat.S_ISSOCK(_syscalls.fstat(fd).st_mode)

@@ -20,24 +20,20 @@ _EMPTY = memoryview(b"")
 class Stdin:
     """The container's stdin; without one, or when it is closed, what comes is read and dropped."""
 
-    __slots__ = (
-        *("_buffer", "_fd", "_loop", "_on_room", "_terminal", "_waiting"),
-        "expected",
-    )
+    __slots__ = ("_buffer", "_fd", "_loop", "_on_room", "_waiting", "expected")
 
     def __init__(self, loop: "Loop", on_room: "Callable[[], object]") -> None:
-        self._loop = loop
-        self._on_room = on_room  # called when `has_room` may have become true
+        self._loop, self._on_room = loop, on_room  # called when `has_room` may have become true
         self._buffer = bytearray(MAX_PACKET)
         self._waiting = _EMPTY  # the part of the buffer that the container has not taken
         self._fd = -1
-        self._terminal = False
         self.expected = False  # a terminal will come: what is typed waits for it
 
     def open(self, fd: int, *, terminal: bool) -> None:
         """Take over the writing end *fd*, which is ours alone; a terminal stays its reader's."""
+        # Of a terminal we take a duplicate: its reader closes and unwatches its own as it likes.
+        self._fd, self.expected = os.dup(fd) if terminal else fd, False
         os.set_blocking(fd, False)
-        self._fd, self._terminal, self.expected = fd, terminal, False
         self._on_room()
 
     def has_room(self) -> bool:
@@ -54,11 +50,7 @@ class Stdin:
 
     def close(self) -> None:
         """End the container's input; what it has not taken is dropped, as is what still comes."""
-        if self._fd >= 0:
-            self._loop.remove_writer(self._fd)
-            if not self._terminal:
-                _syscalls.close(self._fd)
-        self._fd, self._waiting, self.expected = -1, _EMPTY, False
+        self._fd, self._waiting, self.expected = self._loop.discard(self._fd), _EMPTY, False
         self._on_room()
 
     def _write(self) -> None:
@@ -67,14 +59,12 @@ class Stdin:
                 self._waiting = self._waiting[_syscalls.write(self._fd, self._waiting) :]
         except BlockingIOError:
             self._loop.add_writer(self._fd, self._write_on)
-            return
+        except BrokenPipeError:  # the container closed its stdin
+            self.close()
         except OSError as error:
-            # EPIPE: the container closed its stdin; EIO: nobody has the terminal open.
-            if error.errno not in {errno.EPIPE, errno.EIO}:
+            if error.errno != errno.EIO:  # EIO: nobody has the terminal open
                 raise
             self._waiting = _EMPTY
-            if not self._terminal:
-                self.close()
 
     def _write_on(self) -> None:
         self._loop.remove_writer(self._fd)

@@ -27,10 +27,8 @@ class Stream:
     __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "terminal")
 
     def __init__(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool) -> None:
-        self.name = name
-        self.packet_type = packet_type  # in attach packets: 2 stdout, 3 stderr
-        self.fd = fd
-        self.terminal = terminal
+        self.name, self.packet_type = name, packet_type  # in attach packets: 2 stdout, 3 stderr
+        self.fd, self.terminal = fd, terminal
         self.held: list[tuple[int, bytes]] = []  # (read at, data)
         self.held_bytes = 0
 
@@ -44,11 +42,9 @@ class Stdio:
     )
 
     def __init__(self, loop: "Loop", deliver: "Callable[[Stream, int, bytes], object]") -> None:
-        self._loop = loop
-        self._deliver = deliver
+        self._loop, self._deliver = loop, deliver
         self._streams: list[Stream] = []
-        self._paused = False
-        self._holding = True
+        self._paused, self._holding = False, True
         self._drained: Callable[[], object] | None = None
         self._drain_until = self._last_read_ns = 0
 
@@ -63,13 +59,11 @@ class Stdio:
 
     def held_tail(self, size: int) -> bytes:
         """Read what the runtime has left on stderr and return its last *size* bytes."""
-        for stream in self._streams:
-            if stream.name == b"stderr":
-                for _ in range(_MAX_HELD // READ_SIZE):  # who floods on says nothing of the start
-                    if not self._read(stream):
-                        break
-                return b"".join(data for _, data in stream.held)[-size:]
-        return b""
+        stream = next(one for one in self._streams if one.name == b"stderr")
+        for _ in range(_MAX_HELD // READ_SIZE):  # who floods on says nothing of the start
+            if not self._read(stream):
+                break
+        return b"".join(data for _, data in stream.held)[-size:]
 
     def release(self) -> None:
         """Pass on what was held; from now on pass on at once."""
@@ -79,20 +73,22 @@ class Stdio:
             self._deliver(stream, when, data)
         for stream in self._streams:
             stream.held.clear()
-        self.pause(self._paused)
+            self._resume(stream)
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001 - its only argument
         """Stop or go on reading; has no effect on a drain."""
-        self._paused = paused
-        for stream in self._streams:
-            self._resume(stream)
+        if paused != self._paused:
+            self._paused = paused
+            for stream in self._streams:
+                self._resume(stream)
 
     def drain(self, drained: "Callable[[], object]") -> None:
         """Read until all streams have ended, or 100 ms brought nothing, or 1 s; then call back."""
         self._drained = drained
         self._last_read_ns = monotonic_ns()
         self._drain_until = self._last_read_ns + _LIMIT_NS
-        self.pause(False)  # noqa: FBT003
+        for stream in self._streams:
+            self._resume(stream)
         self._check_drained()
 
     def close(self) -> None:
@@ -129,21 +125,17 @@ class Stdio:
             data = b""
         if not data:
             stream.fd = self._loop.discard(stream.fd)
-            if self._drained:
-                self._check_drained()
+            self._check_drained()
             return False
-        self._last_read_ns = monotonic_ns() if self._drained else 0
-        if self._holding:
-            self._hold(stream, time_ns(), data)
-        else:
+        self._last_read_ns = monotonic_ns()
+        if not self._holding:
             self._deliver(stream, time_ns(), data)
-        return True
-
-    def _hold(self, stream: Stream, now: int, data: bytes) -> None:
-        stream.held.append((now, data))
+            return True
+        stream.held.append((time_ns(), data))
         stream.held_bytes += len(data)
-        if stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
+        while stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
+        return True
 
     def _check_drained(self) -> None:
         drained, now = self._drained, monotonic_ns()

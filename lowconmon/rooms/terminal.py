@@ -13,26 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Callable, Diagnostics, Loop
 
-_KIND = _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
-
 
 class Terminal:
     """The console socket first, the master of the terminal afterwards."""
 
-    __slots__ = (
-        *("_connection_fd", "_diagnostics", "_directory", "_listener_fd", "_loop", "_on_master"),
-        *("_size", "master_fd"),
-    )
+    __slots__ = ("_diagnostics", "_directory", "_fd", "_loop", "_on_master", "_size", "master_fd")
 
     def __init__(
         self, loop: "Loop", diagnostics: "Diagnostics", on_master: "Callable[[str], object]"
     ) -> None:
         """*on_master* is told once: "terminal_received", or "terminal_refused" for what is none."""
-        self._loop = loop
-        self._diagnostics = diagnostics
-        self._on_master = on_master
-        self._directory = b""
-        self._listener_fd = self._connection_fd = self.master_fd = -1
+        self._loop, self._diagnostics, self._on_master = loop, diagnostics, on_master
+        self._directory = b""  # of the socket, while nobody has connected
+        self._fd = self.master_fd = -1  # *_fd*: the socket, then the connection
         self._size: tuple[int, int] | None = None
 
     def listen(self, parents: list[bytes]) -> bytes:
@@ -40,6 +33,7 @@ class Terminal:
 
         Raises OSError, of the last one tried.
         """
+        kind = _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
         failure = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         for parent in parents:
             directory = parent + b"/.conmon-" + os.urandom(4).hex().encode()
@@ -48,22 +42,23 @@ class Terminal:
                 continue
             try:
                 _syscalls.mkdir(directory, 0o700)
+                self._directory = directory
+                self._fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
+                _syscalls.bind(self._fd, path)
+                _syscalls.listen(self._fd, 1)
+                self._loop.add_reader(self._fd, self._accept)
             except OSError as error:
                 failure = error
-                continue
-            self._directory = directory
-            self._listener_fd = _syscalls.socket(_syscalls.AF_UNIX, _KIND)
-            _syscalls.bind(self._listener_fd, path)
-            _syscalls.listen(self._listener_fd, 1)
-            self._loop.add_reader(self._listener_fd, self._accept)
-            return path
+                self.close()
+            else:
+                return path
         raise failure
 
     def collect(self) -> None:
         """Take what the runtime, which has ended, may have left in the socket."""
-        if self._listener_fd >= 0:
+        if self._directory:
             self._accept()
-        if self._connection_fd >= 0:
+        if self._fd >= 0 and not self._directory:
             self._receive()
 
     def resize(self, rows: int, columns: int) -> None:
@@ -77,23 +72,24 @@ class Terminal:
 
     def close(self) -> None:
         """Remove the socket; the master stays with who adopted it."""
-        self._listener_fd = self._loop.discard(self._listener_fd)
-        self._connection_fd = self._loop.discard(self._connection_fd)
+        self._fd = self._loop.discard(self._fd)
         directory, self._directory = self._directory, b""
-        if directory:
+        for remove, path in (
+            (_syscalls.unlink, directory + b"/console"),
+            (_syscalls.rmdir, directory),
+        ):
             try:
-                _syscalls.unlink(directory + b"/console")
-                _syscalls.rmdir(directory)
-            except FileNotFoundError:  # somebody removed the bundle
-                return
+                if directory:
+                    remove(path)
             except OSError as error:
-                self._diagnostics.warn("Failed to remove console socket", error)
+                if error.errno != errno.ENOENT:  # never made, or somebody removed the bundle
+                    self._diagnostics.warn("Failed to remove console socket", error)
 
     detach = close
 
     def _accept(self) -> None:
         try:
-            fd = _syscalls.accept4(self._listener_fd, _syscalls.SOCK_NONBLOCK)
+            fd = _syscalls.accept4(self._fd, _syscalls.SOCK_NONBLOCK)
         except BlockingIOError:
             return
         if _syscalls.peer_uid(fd) not in {0, os.geteuid()}:
@@ -101,12 +97,12 @@ class Terminal:
             _syscalls.close(fd)
             return
         self.close()  # nobody else has business here
-        self._connection_fd = fd
+        self._fd = fd
         self._loop.add_reader(fd, self._receive)
 
     def _receive(self) -> None:
         try:
-            _, fds, _ = _syscalls.recv_fds(self._connection_fd, 4096, 1)
+            _, fds, _ = _syscalls.recv_fds(self._fd, 4096, 1)
         except BlockingIOError:
             return
         except ConnectionResetError:

@@ -127,12 +127,14 @@ def in_our_words(stdout: bytes, stderr: bytes) -> tuple[bytes, bytes]:
 # Lives: test_lives.py plays them under both and finds exactly these values.
 
 ABSENT = "absent"  # in the place of a field that was not seen at all
+ANY = "any value"
 
 
 class LifeDifference(NamedTuple):
     """One row: in each life that a pattern of *lives* names, the field differs exactly so.
 
-    A field that neither monitor shows in a life is passed over if "*" is among the patterns.
+    *field* may be a pattern: then all that match differ so. *but* are lives in which the row does
+    not hold. A field that is not seen in a life is passed over if "*" is among the patterns.
     """
 
     lives: tuple[str, ...]
@@ -140,10 +142,310 @@ class LifeDifference(NamedTuple):
     oracle: Any
     ours: Any
     why: str
+    but: tuple[str, ...] = ()
 
 
+def _exit_files(
+    lives: tuple[str, ...], oracle: bytes | str, ours: bytes | str, why: str
+) -> list[LifeDifference]:
+    """Return the rows of two exit files of which one monitor makes none."""
+    modes = [value if value == ABSENT else "-rw-r--r--" for value in (oracle, ours)]
+    return [
+        LifeDifference(lives, f"{what} of {name}", theirs, own, why)
+        for name in ("exits/*", "persist/exit")
+        for what, theirs, own in (("content", oracle, ours), ("mode", *modes))
+    ]
+
+
+_RUNC_FAILS = (
+    b'{"data": -1, "message": "TIME level=error msg=\\"exec failed: unable to start container '
+    b'process: exec: \\\\\\"/bin/none\\\\\\": stat /bin/none: no such file or directory\\"\\n"}\n'
+)
+_NO_PID = b'"message": "Failed to read pidfile: it holds no pid of this start"}\n'
+_ANSWER = "SYNC-11, ours: a failed start gets an answer"
+_FAILED = (
+    *("a runtime fails*", "a runtime cannot be executed", "a runtime has no interpreter"),
+    *("a terminal is not handed over", "a terminal fails with words", "a restore fails"),
+    *("an exec session with a terminal fails", "hostrun fails"),
+    *("an exec in a container of runc /bin/none", "an invalid LISTEN PID"),
+    "the runtime gets while it creates *",
+)
+_SEEM_TO_START = (  # to the oracle
+    "a runtime fails with an empty pid file",
+    "a runtime fails with garbage in its pid file",
+    "a runtime fails in an exec with an empty pid file",
+    "a runtime fails in an exec with garbage in its pid file",
+)
+_LATE = (
+    "a runtime fails in an exec after its pid file",
+    "a runtime fails in a legacy exec after its pid file",
+)
+_HUP = ("the monitor lives on after HUP",)
+_NO_MONITOR_PID_FILE = ("the monitors pid file cannot be written",)
+_BAD_PIPES = ("the attach pipe is missing", "the sync pipe is not there *")
+_LINKED = (
+    "the attach socket is reached by a link",
+    "an old link is in the way of the new one",
+    "a create as cri o does it",
+)
+
+# The first row whose field matches counts.
 LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
+    # What answers a failed start gets
+    *(
+        LifeDifference(lives, "sync pipe", [], [b'{"' + key + b'": -1' + text], _ANSWER)
+        for lives, key, text in (
+            (
+                tuple(
+                    f"a runtime fails {where}{how}"
+                    for where in ("", "in an exec ")
+                    for how in ("with words on stdout", "without words", "with 127")
+                ),
+                b"data",
+                b"}\n",
+            ),
+            (("a runtime fails in a legacy exec without words",), b"exit_code", b"}\n"),
+            (("a runtime fails in a legacy create without words",), b"pid", b"}\n"),
+            (
+                (
+                    "a runtime fails without a pid file",
+                    "a runtime fails in an exec without a pid file",
+                    "a runtime fails in the foreground without a pid file",
+                ),
+                b"data",
+                b", " + _NO_PID,
+            ),
+            (
+                ("a runtime fails in a legacy exec without a pid file",),
+                b"exit_code",
+                b", " + _NO_PID,
+            ),
+            (
+                ("a runtime fails in a legacy create without a pid file",),
+                b"pid",
+                b", " + _NO_PID,
+            ),
+            (
+                ("a runtime fails* without a pid file but with words",),
+                b"data",
+                b', "message": "hm\\n"}\n',
+            ),
+            (
+                ("a terminal is not handed over",),
+                b"data",
+                b', "message": "Runtime did not set up terminal"}\n',
+            ),
+            (
+                ("a runtime cannot be executed",),
+                b"data",
+                b', "message": "Failed to execute runtime: Exec format error"}\n',
+            ),
+            (
+                ("a runtime has no interpreter",),
+                b"data",
+                b', "message": "Failed to execute runtime: No such file or directory"}\n',
+            ),
+            (
+                ("the bundle is missing",),
+                b"data",
+                b', "message": "Failed to open bundle: No such file or directory"}\n',
+            ),
+        )
+    ),
+    *(
+        LifeDifference(
+            (life,),
+            "sync pipe",
+            [b'{"data": 0}\n', b'{"data": -1}\n'][: 1 + ("exec" in life)],
+            [b'{"data": -1, ' + _NO_PID],
+            "RT-23: 2.1.6 takes such a file for one of pid 0",
+        )
+        for life in _SEEM_TO_START
+    ),
+    *_exit_files(_SEEM_TO_START, b"-1", ABSENT, "RT-23, START-17: nothing was started"),
     LifeDifference(
-        ("*",), "mode of ctr.log", "-rw-------", "-rw-r-----", "LOG-29: 2.2.1 makes logs so"
+        _LATE[:1],
+        "sync pipe",
+        [b'{"data": -1, "message": "late\\n"}\n'],
+        [b'{"data": PID}\n', b'{"data": 0}\n'],
+        "RT-22: it counts as started",
+    ),
+    LifeDifference(
+        _LATE[1:],
+        "sync pipe",
+        [b'{"exit_code": -1, "message": "late\\n"}\n'],
+        [b'{"exit_code": 0}\n'],
+        "RT-22: it counts as started",
+    ),
+    LifeDifference(_LATE, "ctr.log: stderr", b"", b"late\n", "RT-22, RT-25"),
+    *_exit_files(_LATE, ABSENT, b"0", "RT-22: it counts as started"),
+    LifeDifference(
+        ("a runtime fails* with quotes and controls",),
+        "sync pipe",
+        [b'{"data": -1, "message": "say \\"no\\\\\\"\\t\\u0001\\u007f/\\n\\u000d"}\n'],
+        [b'{"data": -1, "message": "say \\"no\\\\\\"\\t\\u0001\\u007f\\/\\n\\r"}\n'],
+        "SYNC-13: 2.1.6 writes / as it is, and \\r as \\u000d",
+    ),
+    LifeDifference(
+        ("an exec in a container of runc /bin/none",),
+        "sync pipe",
+        [_RUNC_FAILS],
+        [_RUNC_FAILS.replace(b"/", b"\\/")],
+        "SYNC-13: 2.1.6 writes / as it is",
+    ),
+    LifeDifference(
+        ("an invalid LISTEN PID",),
+        "sync pipe",
+        [b'{"data": -1, "message": "[conmon:e]: Invalid LISTEN_PID nonsense Success\\n"}\n'],
+        [b'{"data": -1, "message": "Failed to create container: Invalid LISTEN_PID nonsense"}\n'],
+        "RT-16: found before the fork, not in the child, whose stderr 2.1.6 reports",
+    ),
+    LifeDifference(
+        _FAILED,
+        "mode of bundle/attach",
+        "srwx------",
+        ABSENT,
+        "ATT-5: ours leaves no socket behind when a start fails either",
+        _SEEM_TO_START,
+    ),
+    LifeDifference(
+        (
+            "a terminal is not handed over",
+            "a terminal fails with words",
+            "an exec session with a terminal fails",
+        ),
+        "left in TMPDIR",
+        [b"conmon-term.*"],
+        [],
+        "TTY-5, ours: the console socket is removed on every way out",
+    ),
+    # What fails the launcher
+    *(
+        LifeDifference(_BAD_PIPES, field, oracle, ours, "ENV-4, ours: before the fork")
+        for field, oracle, ours in (
+            ("launcher: status", 0, 1),
+            ("content of conmon.pid", b"PID", ABSENT),
+            ("mode of conmon.pid", "-rw-r--r--", ABSENT),
+        )
+    ),
+    *(
+        LifeDifference(
+            (life,),
+            "launcher: stderr",
+            b"[conmon:e]: " + text + b" Success\n",
+            b"[conmon:e]: " + text + b"\n",
+            "CLI-60: an error text follows where a system call failed",
+        )
+        for life, text in (
+            ("the attach pipe is missing", b"--attach specified but _OCI_ATTACHPIPE was not"),
+            ("the sync pipe is not there word", b"unable to parse _OCI_SYNCPIPE"),
+        )
+    ),
+    LifeDifference(
+        _NO_MONITOR_PID_FILE,
+        "launcher: stderr",
+        b"[conmon:e]: Failed to write conmon pidfile: Failed to create file "
+        b"\xe2\x80\x9c/nonexistent/pid.*\xe2\x80\x9d: No such file or directory "
+        b"No such file or directory\n",
+        b"[conmon:e]: Failed to write conmon pidfile: No such file or directory\n",
+        "the oracle's words are GLib's",
+    ),
+    *_exit_files(_NO_MONITOR_PID_FILE, b"3", ABSENT, "START-15, ours: no runtime is started"),
+    *(
+        LifeDifference(_NO_MONITOR_PID_FILE, field, oracle, ours, "START-15, ours: as above")
+        for field, oracle, ours in (
+            ("runtime: was started", ABSENT, False),
+            ("runtime: *", ANY, ABSENT),
+            ("sync pipe", [b'{"data": PID}\n'], []),
+            ("content of pidfile", b"PID", ABSENT),
+            ("mode of pidfile", "-rw-r--r--", ABSENT),
+            ("mode of bundle/ctl", ANY, ABSENT),
+            ("mode of bundle/winsz", ANY, ABSENT),
+        )
+    ),
+    LifeDifference(
+        ("of two logs the last is written",),
+        "launcher: stderr",
+        b"",
+        b"[conmon:w]: Only the last log file is written, not @/ctr.log\n",
+        "LOG-7, ours: a warning",
+    ),
+    # What lives on
+    *_exit_files(_HUP, ABSENT, b"115", "SIG-4, ours: HUP kills conmon"),
+    LifeDifference(
+        _HUP, "ctr.log: stdout", b"ready\n", b"ready\ngot 15\n", "SIG-4, ours: HUP kills conmon"
+    ),
+    LifeDifference(_HUP, "mode of bundle/attach", "srwx------", ABSENT, "SIG-4, ours: as above"),
+    LifeDifference(_HUP, "the monitor died", True, ABSENT, "SIG-4, ours: HUP kills conmon"),
+    *(
+        LifeDifference(
+            ("a terminal outlives its first client -i",),
+            field,
+            oracle,
+            oracle + b"got second\r\n" if isinstance(oracle, bytes) else True,
+            "ATT-15, ours: later clients can still type",
+        )
+        for field, oracle in (
+            ("the second is heard", False),
+            ("client 0: stdout", b""),
+            ("ctr.log: stdout", b"ready\r\ngot first\r\n"),
+        )
+    ),
+    *(
+        LifeDifference(
+            ("a good control line comes together with a bad one of *",),
+            field,
+            oracle,
+            ours,
+            "CTL-14, ours: a bad line spoils only itself",
+            ("a good control line comes together with a bad one of nothing",),
+        )
+        for field, oracle, ours in (
+            ("the good line is heard", False, True),
+            ("ctr.log: stdout", b"", b"24 by 80\r\n"),
+        )
+    ),
+    # What the others are given, and what is left
+    LifeDifference(_LINKED, "link sockets/*", b"@/bundle", ABSENT, "ATT-6: 2.1.6 leaves the link"),
+    LifeDifference(
+        _LINKED, "mode of sockets/*", "lrwxrwxrwx", ABSENT, "ATT-6: 2.1.6 leaves the link"
+    ),
+    LifeDifference(
+        ("blocked and ignored signals are given on",),
+        "exit command: SigBlk",
+        [1, 10, 12, 15, 17],
+        [1, 12, 15],
+        "END-17: 2.1.6 adds what it blocks itself",
+    ),
+    LifeDifference(
+        ("blocked and ignored signals are given on",),
+        "exit command: SigIgn",
+        [13, 25, 28],
+        [2, 13, 25, 28],
+        "END-17: in 2.1.6 SIGINT is default, since it forwards it",
+    ),
+    # What differs in every life
+    LifeDifference(
+        ("*",), "mode of *.log", "-rw-------", "-rw-r-----", "LOG-29: 2.1.6 makes logs so"
+    ),
+    LifeDifference(
+        ("*",), "mode *ctl", "prw-r-----", "prw-rw----", "CTL-2, ours: by fchmod, umask or not"
+    ),
+    LifeDifference(
+        ("*",), "mode *winsz", "prw-r-----", "prw-rw----", "CTL-2, ours: by fchmod, umask or not"
+    ),
+    LifeDifference(
+        ("*",),
+        "runtime: kind of its pipes",
+        ["fifo 600 pipe"],
+        ["fifo 777 pipe"],
+        "RT-12: newer than 2.1.6",
+    ),
+    LifeDifference(
+        ("*",),
+        "runtime: console socket",
+        "@/tmp/conmon-term.*",
+        "@/bundle/.conmon-*/console",
+        "TTY-3, ours: in a private directory",
     ),
 )
