@@ -1,6 +1,6 @@
 """Names that annotations need and the running program does not."""
 
-from collections.abc import Callable as Callable, Sequence as Sequence
+from collections.abc import Callable as Callable, Iterable as Iterable, Sequence as Sequence
 from typing import Any as Any, NoReturn as NoReturn
 
 from .loop import Loop as Loop

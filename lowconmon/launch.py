@@ -4,6 +4,7 @@ Order is everything here (section 3 of the contract): signals are blocked first,
 manager must see fail fails before the fork.
 """
 
+import errno
 import os
 import sys
 
@@ -19,31 +20,40 @@ from .rooms.reports import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import NoReturn
+    from ._typing import Any, Iterable, NoReturn
 
 _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 
 
-def launch() -> "NoReturn":
-    """Live one container's life, as the process that was started or (without --sync) its child."""
+def launch(blocked: "Iterable[int]") -> "NoReturn":
+    """Live one container's life, as the process that was started or (without --sync) its child.
+
+    *blocked* are the signals that were blocked when we were started.
+    """
     fds = [int(name) for name in os.listdir("/proc/self/fd")]  # its own, closed now, among them
     inherited_fds = [fd for fd in fds if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
     environment = _words("/proc/self/environ")
-    as_started: dict[str, object] = {
+    # CPython ignores two of them, and has a handler for one, which would act between fork and exec.
+    defaulted = [_syscalls.SIGPIPE, _syscalls.SIGXFSZ]
+    if _syscalls.get_disposition(_syscalls.SIGINT) == "handler":
+        defaulted.append(_syscalls.SIGINT)
+    as_started: dict[str, Any] = {
         "environment": environment,
-        "blocked": _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS),
-        "defaulted": (_syscalls.SIGPIPE, _syscalls.SIGXFSZ),  # CPython ignores them
+        "blocked": list(blocked),
+        "defaulted": defaulted,
     }
+    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS)
     if _syscalls.get_disposition(_syscalls.SIGCHLD) == "ignored":
-        as_started["ignored"] = (_syscalls.SIGCHLD,)  # it would reap our children behind our back
+        as_started["ignored"] = [_syscalls.SIGCHLD]  # it would reap our children behind our back
         _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
     _syscalls.set_name(b"conmon")
     os.umask(0o022)
     loop, diagnostics = Loop(), Diagnostics()
     options, log = _configure(loop, diagnostics)
-    sync_fd = _pipe(environment, b"_OCI_SYNCPIPE", diagnostics)
-    start_fd = _pipe(environment, b"_OCI_STARTPIPE", diagnostics)
-    attach_fd = _pipe(environment, b"_OCI_ATTACHPIPE", diagnostics) if options.exec_attach else -1
+    given = (environment, inherited_fds, diagnostics)
+    sync_fd = _pipe(b"_OCI_SYNCPIPE", *given)
+    start_fd = _pipe(b"_OCI_STARTPIPE", *given)
+    attach_fd = _pipe(b"_OCI_ATTACHPIPE", *given) if options.exec_attach else -1
     if options.exec_attach and attach_fd < 0:
         _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
     try:  # to be killed last when memory runs out; what we start gets the old score
@@ -65,7 +75,7 @@ def launch() -> "NoReturn":
         os.setsid()
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
-    _syscalls.set_child_subreaper(True)  # noqa: FBT003 - as prctl's argument
+    _syscalls.set_child_subreaper(True)
     pipes = (sync_fd, start_fd, attach_fd)
     monitor = Monitor(options, diagnostics, loop, log, as_started, pipes)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
@@ -141,17 +151,19 @@ def _check_executable(path: bytes) -> None:
         raise PermissionError(13, os.strerror(13))
 
 
-def _pipe(environment: list[bytes], name: bytes, diagnostics: Diagnostics) -> int:
+def _pipe(
+    name: bytes, environment: list[bytes], inherited_fds: list[int], diagnostics: Diagnostics
+) -> int:
     """Return the manager's pipe that *name* tells, now CLOEXEC; -1 when none is given."""
     index, value = find_variable(environment, name)
     if index < 0:
         return -1
     if not value.isdigit() or len(value) > 9:
         _fail(diagnostics, f"unable to parse {name.decode()}")
-    try:
-        os.set_inheritable(int(value), False)  # noqa: FBT003 - os's own argument
-    except OSError as error:
+    if int(value) not in inherited_fds:  # closed, or by now one of ours
+        error = OSError(errno.EBADF, os.strerror(errno.EBADF))
         _fail(diagnostics, f"unable to make {name.decode()} CLOEXEC", error)
+    os.set_inheritable(int(value), False)  # noqa: FBT003 - os's own argument
     return int(value)
 
 

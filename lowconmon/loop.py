@@ -97,12 +97,11 @@ class Loop:
 
     def discard(self, fd: int) -> int:
         """Stop watching *fd* and close it; return -1 to put in its place, which is nothing here."""
-        if fd >= 0:
-            self.remove(fd)
+        for end in (self.remove, _syscalls.close) if fd >= 0 else ():
             try:
-                _syscalls.close(fd)
-            except OSError:  # EIO, ENOSPC, EINTR: told late of a write; the number is free anyway
-                return -1
+                end(fd)
+            except OSError:  # EIO, ENOSPC: told late of a write; the number is free anyway
+                continue
         return -1
 
     def add_signals(self, signals: "Sequence[int]", handler: "Callable[[int], object]") -> None:

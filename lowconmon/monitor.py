@@ -9,7 +9,17 @@ import os
 from . import _syscalls
 from .loop import Loop
 from .pure import answers
-from .pure.lifecycle import AWAITING_TERMINAL, CREATING, REFUSED, RUNNING, Lifecycle, judge_start
+from .pure.lifecycle import (
+    AWAITING_TERMINAL,
+    CREATING,
+    GONE,
+    LEAVING,
+    RECORDING,
+    REFUSED,
+    RUNNING,
+    Lifecycle,
+    judge_start,
+)
 from .pure.runtime import command_line, find_variable, listen_pid_index
 from .rooms import process
 from .rooms.attach import Attach
@@ -82,8 +92,15 @@ class Monitor:
         self._loop.add_signals(SIGNALS, self._signalled)
         try:
             self._start_runtime(self._set_up())
-        except (OSError, ValueError) as error:
-            self._refuse(f"{self._failure}: {getattr(error, 'strerror', error)}")
+        except OSError as error:
+            self._refuse(f"{self._failure}: {error.strerror}")
+        except (
+            ValueError
+        ) as error:  # LISTEN_PID: as if the runtime had failed, exit command and all
+            self._failure = f"{self._failure}: {error}"
+            self._diagnostics.error(self._failure)
+            self._post("runtime_failed")
+            self._loop.run()
         else:
             self._loop.run()
         return self._status
@@ -99,7 +116,7 @@ class Monitor:
         if options.terminal:
             self._failure = "Failed to create console socket"
             parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
-            parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]  # noqa: S108
+            parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]
             console = self._terminal.listen(parents)
             self._attach.stdin.expected = True
         else:
@@ -222,7 +239,7 @@ class Monitor:
             self._status = code
         self._post("container_exited")
         if self._crashed:
-            self._record_and_leave()
+            self._record_after_crash()
 
     def _time_out(self) -> None:
         if self._container:
@@ -349,13 +366,18 @@ class Monitor:
     def _run_exit_command(self) -> None:
         options = self._options
         try:
-            _syscalls.set_child_subreaper(False)  # noqa: FBT003 - as prctl's argument
+            _syscalls.set_child_subreaper(False)
             pid, error_fd = self._spawn([options.exit_command or b"", *options.exit_command_arg])
-            _syscalls.close(error_fd)
-            self._exit_command = Process(self._loop, pid, lambda _: self._finished("exit command"))
+            self._exit_command = Process(
+                self._loop, pid, lambda _: self._exit_command_ended(process.exec_error(error_fd))
+            )
         except OSError as error:
+            self._exit_command_ended(error)
+
+    def _exit_command_ended(self, error: OSError | None) -> None:
+        if error:
             self._diagnostics.warn("Failed to execute exit command", error)
-            self._finished("exit command")
+        self._finished("exit command")
 
     def _do_leave(self) -> None:
         self._loop.stop()
@@ -376,12 +398,17 @@ class Monitor:
                 self._loop.call_later(0, owner.detach)
         elif self._lifecycle.state in _UNREPORTED:
             self._refuse(f"unexpected {error!r}")
+        elif self._lifecycle.state in (LEAVING, GONE):
+            if handler in (self._do_run_exit_command, self._run_exit_command):
+                self._finished("exit command")
         elif self._crashed or not self._container or self._container.pidfd < 0:
-            self._record_and_leave()
+            self._record_after_crash()
         else:
             self._crashed = True  # from now on only the container's end counts
 
-    def _record_and_leave(self) -> None:
-        self._loop.stop()
+    def _record_after_crash(self) -> None:
+        """Write the exit files, and go on behind them: report, exit command, leave."""
         for path in self._exit_paths:
             self._record(path)
+        self._crashed, self._lifecycle.state = False, RECORDING
+        self._post("recorded")

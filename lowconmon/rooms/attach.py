@@ -154,7 +154,11 @@ class Attach:
             _syscalls.close(fd)
             return
         self._clients.append(Client(fd))
-        self._watch(self._clients[-1])
+        try:
+            self._watch(self._clients[-1])
+        except OSError as error:  # ENOSPC, ENOMEM: epoll takes no more
+            self._diagnostics.warn("Failed to watch a client of the attach socket", error)
+            self._drop(self._clients[-1])
 
     def _accept_again(self) -> None:
         if self._listener_fd >= 0:

@@ -72,16 +72,17 @@ class Diagnostics:
     def _say(self, level: int, text: str, error: OSError | None, *, crash: bool = False) -> None:
         if level > self._level:
             return
-        if error is not None:
-            text += f": {os.strerror(error.errno or 0)}"
         line = text.encode("utf-8", "surrogateescape")
+        reason = b"" if error is None else os.strerror(error.errno or 0).encode()
         try:
             if self.on_stderr:
-                _syscalls.write(2, b"[conmon:%c]: %s\n" % (b"ewidd"[level], line))
+                said = line + b" " + reason if reason else line
+                _syscalls.write(2, b"[conmon:%c]: %s\n" % (b"ewidd"[level], said))
         except OSError:
             self.on_stderr = False  # nobody reads it any more
         if self.to_syslog or crash:
             tag = "pwarn" if error and level == WARNING else _TAGS[level]
+            line += b": " + reason if reason else b""
             self._syslog(11 if level == ERROR else 14, tag, line)  # LOG_USER with LOG_ERR, LOG_INFO
 
     def _syslog(self, priority: int, tag: str, line: bytes) -> None:

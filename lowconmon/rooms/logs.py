@@ -30,7 +30,7 @@ class LogFile:
 
     __slots__ = (
         *("_begun", "_diagnostics", "_fd", "_held", "_loop", "_lost", "_name"),
-        *("_path", "_regular", "on_room"),
+        *("_path", "_regular", "_retry", "on_room"),
     )
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", path: bytes | None) -> None:
@@ -42,6 +42,7 @@ class LogFile:
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = 0  # records
+        self._retry = loop.call_later(0, int)
         self._fd, self._regular = (-1, False) if path is None else self._open()
 
     def full(self) -> bool:
@@ -144,6 +145,7 @@ class LogFile:
 
     def _flush(self) -> None:
         was_full, done, refused = self.full(), self._begun, False
+        self._retry.cancel()
         try:
             while done < len(self._held):
                 done += _syscalls.write(self._fd, self._held[done:])
@@ -164,7 +166,7 @@ class LogFile:
             self._lost += self._held.count(b"\n")
             self._held, self._begun = b"", 0
         if self._held and self._regular:
-            self._loop.call_later(_RETRY_MS, self._flush)
+            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
         elif self._held:
             self._loop.add_writer(self._fd, self._flush)
         else:

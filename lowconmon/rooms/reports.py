@@ -57,9 +57,11 @@ class MessagePipe:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
             try:
                 self._fd = _syscalls.open(b"/proc/self/fd/%d" % fd, flags)
-            except OSError:  # ENXIO: nobody reads it any more
-                self._fd = -1
-            _syscalls.close(fd)
+                _syscalls.close(fd)
+            except OSError as error:
+                # ENXIO: nobody reads it any more. EACCES and others: then this end must do, and a
+                # message of a page blocks only where the manager has let 15 others lie.
+                self._fd = self._loop.discard(fd) if error.errno == errno.ENXIO else fd
 
     def send(self, message: bytes) -> None:
         """Send *message*, later if the manager does not take it now."""

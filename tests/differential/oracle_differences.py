@@ -165,7 +165,7 @@ _NO_PID = b'"message": "Failed to read pidfile: it holds no pid of this start"}\
 _ANSWER = "SYNC-11, ours: a failed start gets an answer"
 _FAILED = (
     *("a runtime fails*", "a runtime cannot be executed", "a runtime has no interpreter"),
-    *("a terminal is not handed over", "a terminal fails with words", "a restore fails"),
+    *("a terminal is not handed over", "a terminal fails with words"),
     *("an exec session with a terminal fails", "hostrun fails"),
     *("an exec in a container of runc /bin/none", "an invalid LISTEN PID"),
     "the runtime gets while it creates *",
@@ -183,6 +183,8 @@ _LATE = (
 _HUP = ("the monitor lives on after HUP",)
 _NO_MONITOR_PID_FILE = ("the monitors pid file cannot be written",)
 _BAD_PIPES = ("the attach pipe is missing", "the sync pipe is not there *")
+_EXEC = ["@/runtime", "exec", "--pid-file", "@/pidfile", "--process", "@/process.json", "--detach"]
+_CONSOLE = ["--console-socket", "SOCKET", "0123456789abcdef"]
 _LINKED = (
     "the attach socket is reached by a link",
     "an old link is in the way of the new one",
@@ -293,6 +295,16 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
         [_RUNC_FAILS.replace(b"/", b"\\/")],
         "SYNC-13: 2.1.6 writes / as it is",
     ),
+    *(
+        LifeDifference(
+            (f"an exec session {how}",),
+            "runtime: arguments",
+            [*_EXEC, "--tty", *_CONSOLE],
+            [*_EXEC, *_CONSOLE],
+            "RT-3: a process file tells itself whether there is a terminal",
+        )
+        for how in ("has a terminal", "with a terminal fails")
+    ),
     LifeDifference(
         ("an invalid LISTEN PID",),
         "sync pipe",
@@ -347,7 +359,7 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
         b"[conmon:e]: Failed to write conmon pidfile: Failed to create file "
         b"\xe2\x80\x9c/nonexistent/pid.*\xe2\x80\x9d: No such file or directory "
         b"No such file or directory\n",
-        b"[conmon:e]: Failed to write conmon pidfile: No such file or directory\n",
+        b"[conmon:e]: Failed to write conmon pidfile No such file or directory\n",
         "the oracle's words are GLib's",
     ),
     *_exit_files(_NO_MONITOR_PID_FILE, b"3", ABSENT, "START-15, ours: no runtime is started"),

@@ -168,41 +168,6 @@ def a_log_none_beside_a_file_adds_nothing(stage: Stage) -> None:
     stage.start("-l", "none")
 
 
-@life()
-def a_passed_through_log(stage: Stage) -> None:
-    stage.logs = []
-    stage.life.stub("cat; echo out; echo err >&2; exit 6")
-    reading, writing = os.pipe()
-    os.write(writing, b"input\n")
-    os.close(writing)
-    try:
-        stage.start("-l", "passthrough", omit=("-l",), stdin=reading)
-    finally:
-        os.close(reading)
-
-
-@life()
-def a_passed_through_start_fails(stage: Stage) -> None:
-    stage.logs = []
-    stage.life.script("#!/bin/sh\necho broken >&2\nexit 1\n")
-    stage.start("-l", "passthrough", omit=("-l",))
-
-
-@life()
-def a_log_reaches_its_size(stage: Stage) -> None:
-    wait = stage.gate()
-    stage.life.stub(f"seq 1 4; {wait}; seq 5 9")
-    stage.start("--log-size-max", "250")
-    stage.logged(b"4\n")
-    stage.open_gate()
-
-
-@life()
-def all_logs_reach_their_size(stage: Stage) -> None:
-    stage.life.stub("seq 1 9; seq 11 19 >&2; exit 3")
-    stage.start("--log-global-size-max", "130")
-
-
 @life("renamed", "removed")
 def a_log_is_reopened_that_was(stage: Stage, what: str) -> None:
     wait = stage.gate()
@@ -666,7 +631,7 @@ def exec_sync(stage: Stage, *more: str) -> list[str]:
     spec.write_text("{}")
     arguments = ["-c", CID, "-n", "name", "-r", str(one.runtime), "-p", str(one.pid_file), "-e"]
     arguments += ["-l", str(one.log), "--runtime-arg", "--root=/x", "--log-level", "info"]
-    arguments += ["--socket-dir-path", "/nonexistent", "--log-global-size-max", "16777216"]
+    arguments += ["--socket-dir-path", "/nonexistent"]
     return [*arguments, "--exec-process-spec", str(spec), *more]
 
 
@@ -789,18 +754,6 @@ def an_exec_session_times_out(stage: Stage) -> None:
 def a_timeout_is_not_reached(stage: Stage) -> None:
     stage.life.stub("echo out; exit 7")
     stage.start("--timeout=60")
-
-
-@life()
-def a_restore(stage: Stage) -> None:
-    stage.life.stub("echo out; exit 7")
-    stage.start("--restore", "/images", "--restore-arg", "--tcp", "--runtime-opt", "-x")
-
-
-@life()
-def a_restore_fails(stage: Stage) -> None:
-    stage.life.script("#!/bin/sh\necho no images >&2\nexit 1\n")
-    stage.start("--restore", "/images")
 
 
 # The files
@@ -1025,47 +978,6 @@ def blocked_and_ignored_signals_are_given_on(stage: Stage) -> None:
     options = stage.exit_command()
     Witness(stage.life, "exit-command").signals_first(Path(options[1]))
     stage.start(*options, signals=True)
-
-
-# sd-notify
-
-
-@life()
-def notifications_are_filtered_and_passed_on(stage: Stage) -> None:
-    wait = stage.gate()
-    (stage.life.bundle / "notify").mkdir()
-    target = stage.directory / "scenery-notified"
-    lines = (
-        *(b"READY=1", b"STATUS=well\n", b"READY=1\nFDSTORE=1\nSTATUS=x\n", b"MAINPID=1"),
-        *(b"RELOADING=1\rMONOTONIC_USEC=5", b"WATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG=2"),
-        *(b"ERRNO=2\n\nBUSERROR=a.b", b"READY=0", b"STOPPING=1", b"READY=1"),
-    )
-    stage.life.stub(wait)
-    got: list[bytes] = []
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-    ):
-        receiver.bind(str(target))
-        receiver.settimeout(DEADLINE)
-        stage.start("--sdnotify-socket", str(target))
-        stage.message()
-        own = stage.life.bundle / "notify" / "notify.sock"
-        stage.seen["mode of the notify socket"] = stat.filemode(own.lstat().st_mode)
-        sender.connect(str(own))
-        for line in lines:
-            sender.send(line)
-        wanted = sum(b"READY=1" in line for line in lines)  # passed on by any conmon
-        while sum(b"READY=1" in line for line in got) < wanted:
-            got.append(receiver.recv(4096))
-    stage.seen["notified"] = got
-    stage.open_gate()
-
-
-@life()
-def the_notify_directory_is_missing(stage: Stage) -> None:
-    stage.life.stub("exit 3")
-    stage.start("--sdnotify-socket", str(stage.directory / "nobody"), *stage.exit_command())
 
 
 # Other runtimes
