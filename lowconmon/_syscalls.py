@@ -63,10 +63,7 @@ def epoll_create1() -> int:
 
 
 def epoll_ctl(epoll_fd: "Fd", operation: int, fd: "Fd", events: int = 0, data: int = 0) -> None:
-    """Add, change or remove *fd*; *data* (64 bits) comes back with each event (epoll_ctl(2)).
-
-    Raises OSError: EEXIST, ENOENT, EBADF; EPERM where the file knows no readiness (regular files).
-    """
+    """Add, change or remove *fd*; *data* (64 bits) comes back. EPERM: a file without readiness."""
     _call(_lib.lc_epoll_ctl, _fd(epoll_fd), operation, _fd(fd), events, data)
 
 
@@ -114,10 +111,7 @@ def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:
 
 
 def pidfd_get_info(pidfd: "Fd") -> int | None:
-    """Return the wait status of any process, child or not; None until its parent has reaped it.
-
-    Raises OSError: ENOSYS on kernels before Linux 6.15, ESRCH (PIDFD_GET_INFO).
-    """
+    """Return any process's wait status, None until reaped; ENOSYS before Linux 6.15."""
     status = _ffi.new("int *")
     try:
         return status[0] if _call(_lib.lc_pidfd_get_info, _fd(pidfd), status) else None
@@ -270,10 +264,7 @@ def send_fds(fd: "Fd", data: "Buffer", fds: "Sequence[int]", flags: int = 0) -> 
 
 
 def recv_fds(fd: "Fd", size: int, max_fds: int, flags: int = 0) -> "tuple[bytes, list[int], int]":
-    """Return (data, descriptors, flags); what is attached beyond *max_fds* is closed (recvmsg(2)).
-
-    The flags tell MSG_TRUNC and MSG_CTRUNC. No data is the end of a stream.
-    """
+    """Return (data, fds, flags) (recvmsg(2)); fds beyond *max_fds* are closed; no data: the end."""
     data, fds = _ffi.new("char[]", size), _ffi.new("int[]", _lib.SCM_MAX_FD)
     count, out = _ffi.new("int *"), _ffi.new("int *", flags)
     got = _call(_lib.lc_recv_fds, _fd(fd), data, size, fds, count, out)
@@ -284,10 +275,7 @@ def recv_fds(fd: "Fd", size: int, max_fds: int, flags: int = 0) -> "tuple[bytes,
 
 
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
-    """Send several messages, each of one or more parts; return how many went out (sendmmsg(2)).
-
-    At most 64 go out in one call: a short count is normal.
-    """
+    """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
     views = [_ffi.from_buffer(part) for message in messages for part in message]
     parts = _ffi.new("struct iovec[]", [(view, len(view)) for view in views])
     return _call(_lib.lc_sendmmsg, _fd(fd), parts, list(map(len, messages)), len(messages), flags)

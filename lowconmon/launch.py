@@ -26,10 +26,7 @@ _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 
 
 def launch(blocked: "Iterable[int]") -> "NoReturn":
-    """Live one container's life, as the process that was started or (without --sync) its child.
-
-    *blocked* are the signals that were blocked when we were started.
-    """
+    """Live one container's life; *blocked*: the signals that were blocked when we were started."""
     fds = [int(name) for name in os.listdir("/proc/self/fd")]  # its own, closed now, among them
     inherited_fds = [fd for fd in fds if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
     environment = _words("/proc/self/environ")

@@ -8,18 +8,7 @@ import os
 
 from . import _syscalls
 from .loop import Loop
-from .pure import answers
-from .pure.lifecycle import (
-    AWAITING_TERMINAL,
-    CREATING,
-    GONE,
-    LEAVING,
-    RECORDING,
-    REFUSED,
-    RUNNING,
-    Lifecycle,
-    judge_start,
-)
+from .pure import answers, lifecycle
 from .pure.runtime import command_line, find_variable, listen_pid_index
 from .rooms import process
 from .rooms.attach import Attach
@@ -37,7 +26,6 @@ FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
 _WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
 SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
-_UNREPORTED = (AWAITING_TERMINAL, REFUSED, CREATING)  # states before the answer about the start
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
 _RECORD_RETRY_MS, _RECORD_TRIES = 100, 50  # 5 s
 
@@ -53,7 +41,7 @@ class Monitor:
         "inherited_fds",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is started with
         self,
         options: "Options",
         diagnostics: "Diagnostics",
@@ -69,7 +57,7 @@ class Monitor:
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
         loop.on_error = self._handler_failed
         log.on_room = self._balance
-        self._lifecycle = Lifecycle(terminal=options.terminal)
+        self._lifecycle = lifecycle.Lifecycle(terminal=options.terminal)
         self._runtime: Process | None = None
         self._container: Process | None = None
         self._exit_command: Process | None = None
@@ -92,26 +80,20 @@ class Monitor:
         self._loop.add_signals(SIGNALS, self._signalled)
         try:
             self._start_runtime(self._set_up())
-        except OSError as error:
-            self._refuse(f"{self._failure}: {error.strerror}")
-        except (
-            ValueError
-        ) as error:  # LISTEN_PID: as if the runtime had failed, exit command and all
-            self._failure = f"{self._failure}: {error}"
+        except (OSError, ValueError) as error:
+            self._failure = f"{self._failure}: {getattr(error, 'strerror', error)}"
             self._diagnostics.error(self._failure)
-            self._post("runtime_failed")
-            self._loop.run()
-        else:
-            self._loop.run()
+            if isinstance(error, OSError):
+                self._do_report_failure()
+                return self._status
+            self._post("runtime_failed")  # LISTEN_PID: as if the runtime had found out
+        self._loop.run()
         return self._status
 
     # Set-up
 
     def _set_up(self) -> bytes | None:
-        """Make all that runtime and clients need; return the console socket's path, if any.
-
-        `_failure` says what did not work when OSError is raised.
-        """
+        """Make what runtime and clients need, `_failure` telling what; return the console's path."""
         options, console = self._options, None
         if options.terminal:
             self._failure = "Failed to create console socket"
@@ -182,13 +164,6 @@ class Monitor:
             os.kill(pid, _syscalls.SIGKILL)
             self._post("runtime_failed")
 
-    def _refuse(self, text: str) -> None:
-        """Answer for a start that failed before a runtime could, and leave."""
-        self._diagnostics.error(text)
-        self._failure = text
-        self._do_report_failure()
-        self._loop.stop()
-
     # What the rooms tell
 
     def _post(self, event: str) -> None:
@@ -197,7 +172,7 @@ class Monitor:
             self._loop.call_later(0, getattr(self, "_do_" + action))
 
     def _signalled(self, number: int) -> None:
-        if number == _syscalls.SIGCHLD and self._lifecycle.state not in _UNREPORTED:
+        if number == _syscalls.SIGCHLD and self._lifecycle.state not in lifecycle.UNREPORTED:
             process.reap((self._container, self._exit_command))
         elif number in FORWARDED:
             if self._runtime:
@@ -212,12 +187,12 @@ class Monitor:
         error, pid = process.exec_error(error_fd), None
         if error:
             self._failure = f"Failed to execute runtime: {error.strerror}"
-        elif self._lifecycle.state != CREATING:
+        elif self._lifecycle.state != lifecycle.CREATING:
             self._failure = "Runtime did not set up terminal"
         else:
             pid = process.pid_in(self._options.container_pidfile or b"", started, stale)
             self._failure = "Failed to read pidfile: it holds no pid of this start"
-        event = judge_start(exec_session=self._options.exec, runtime_status=code, pid=pid)
+        event = lifecycle.judge_start(exec_session=self._options.exec, runtime_status=code, pid=pid)
         if event == "runtime_failed":
             text = f"Failed to create container: exit status {code}" if code else self._failure
             self._diagnostics.error(text)
@@ -244,7 +219,7 @@ class Monitor:
     def _time_out(self) -> None:
         if self._container:
             self._container.poll()  # ended at this very moment: then that is how it ended
-        self._timed_out = self._lifecycle.state == RUNNING
+        self._timed_out = self._lifecycle.state == lifecycle.RUNNING
         self._post("timed_out")
         if self._crashed:
             self._do_kill_container()
@@ -396,9 +371,11 @@ class Monitor:
         if owner in rooms:
             if handler != owner.detach:  # that is tried once, and a failure of it met here too
                 self._loop.call_later(0, owner.detach)
-        elif self._lifecycle.state in _UNREPORTED:
-            self._refuse(f"unexpected {error!r}")
-        elif self._lifecycle.state in (LEAVING, GONE):
+        elif self._lifecycle.state in lifecycle.UNREPORTED:
+            self._failure = f"unexpected {error!r}"
+            self._send_signal(self._runtime, _syscalls.SIGKILL)
+            self._post("runtime_failed")
+        elif self._lifecycle.state in (lifecycle.LEAVING, lifecycle.GONE):
             if handler in (self._do_run_exit_command, self._run_exit_command):
                 self._finished("exit command")
         elif self._crashed or not self._container or self._container.pidfd < 0:
@@ -410,5 +387,5 @@ class Monitor:
         """Write the exit files, and go on behind them: report, exit command, leave."""
         for path in self._exit_paths:
             self._record(path)
-        self._crashed, self._lifecycle.state = False, RECORDING
+        self._crashed, self._lifecycle.state = False, lifecycle.RECORDING
         self._post("recorded")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import _cffi_backend
 import pytest
@@ -74,7 +75,7 @@ class House:
         return self.pids[-1]
 
     def state(self, name: str = "web") -> dict:
-        return json.loads(self.succeed("state", name).stdout)
+        return dict(json.loads(self.succeed("state", name).stdout))
 
     def reap(self, pid: int) -> int:
         """Return the exit status of an adopted process, once it ends."""
@@ -385,7 +386,7 @@ def test_another_process_with_the_recorded_pid_is_never_signalled(house):
     assert house.reap(pid) == -signal.SIGUSR1
 
 
-BAD_PROCESS = {
+BAD_PROCESS: dict[str, tuple[Any, str]] = {
     "no args": ({"args": []}, "process.args"),
     "args of another kind": ({"args": "sh"}, "process.args"),
     "an argument that is a number": ({"args": ["sh", 1]}, "process.args"),
@@ -412,7 +413,7 @@ BAD_PROCESS = {
 @pytest.mark.parametrize("case", BAD_PROCESS)
 def test_a_bad_process_gets_one_line_and_leaves_nothing(house, case, command):
     process, part = BAD_PROCESS[case]
-    process = {"env": ["PATH=/usr/bin:/bin"]} | process
+    process = {"env": ["PATH=/usr/bin:/bin"], **process}
     pid_file = house.path / "pid"
     if command == "create":
         (house.bundle / "config.json").write_text(json.dumps({"process": process}))

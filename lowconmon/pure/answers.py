@@ -12,10 +12,7 @@ def key(*, api_version: bool, exec_session: bool) -> str:
 
 
 def message(name: str, number: int, text: bytes = b"") -> bytes:
-    """Return one JSON object and a newline, at most MAX_MESSAGE bytes, always valid UTF-8.
-
-    Of a long *text* the tail is kept: the last lines of a runtime say why it failed.
-    """
+    """Return one line of JSON, at most MAX_MESSAGE bytes of UTF-8; of *text* the tail is kept."""
     text = text.rstrip(b"\0")[-MAX_MESSAGE:]
     if not text:
         return f'{{"{name}": {number}}}\n'.encode()

@@ -14,6 +14,7 @@ DRAINING = "draining"  # the container process ended (or was killed); its last o
 RECORDING = "recording"  # the exit files are being written
 LEAVING = "leaving"  # exit command and the clients' last bytes
 GONE = "gone"
+UNREPORTED = (AWAITING_TERMINAL, REFUSED, CREATING)  # before the answer about the start
 
 _FAIL = (LEAVING, ("report_failure", "close_all", "run_exit_command"))
 _PUBLISH = ("report_exit", "unlink_attach", "sync_log", "close_all", "run_exit_command")
@@ -31,7 +32,7 @@ TABLE: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     (RECORDING, "recorded"): (LEAVING, _PUBLISH),
     (LEAVING, "finished"): (GONE, ("leave",)),
 }
-for _state in (AWAITING_TERMINAL, REFUSED, CREATING):
+for _state in UNREPORTED:
     TABLE[_state, "runtime_failed"] = _FAIL
     TABLE[_state, "terminate"] = (_state, ("signal_runtime",))
 # What may still come when it no longer matters: the killed container's end, a timer that was due
@@ -50,10 +51,7 @@ class Lifecycle:
         self.state = AWAITING_TERMINAL if terminal else CREATING
 
     def advance(self, event: str) -> tuple[str, ...]:
-        """Take *event* and return the actions it asks for.
-
-        Raises ValueError, naming state and event, for a pair that is not in TABLE; the state stays.
-        """
+        """Take *event*, return the actions; ValueError names a pair not in TABLE and changes nothing."""
         if (self.state, event) not in TABLE:
             raise ValueError(f"event {event} in state {self.state}")
         self.state, actions = TABLE[self.state, event]

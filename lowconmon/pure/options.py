@@ -104,10 +104,7 @@ class Options:
 
 
 def parse(arguments: "Sequence[bytes]") -> Options:
-    """Return what *arguments*, without the program's name, say. Raises OptionError.
-
-    Returns, with `help` set, where help is asked for; what follows is not looked at.
-    """
+    """Return what *arguments* say; stops at help, with `help` set. Raises OptionError."""
     options = Options()
     rest = iter(arguments)
     for argument in rest:

@@ -33,10 +33,7 @@ class ControlFifos:
         self._fds: list[int] = []
 
     def open(self, name: bytes, directory_fd: int, prefix: bytes) -> None:
-        """Make FIFO *name* in place of what is there; *prefix* makes a ctl line of each of its lines.
-
-        Raises OSError.
-        """
+        """Make FIFO *name* anew; *prefix* makes a ctl line of each of its lines. Raises OSError."""
         try:
             _syscalls.unlink(name, dir_fd=directory_fd)
         except FileNotFoundError:  # the usual case

@@ -48,10 +48,7 @@ class Process:
             self._on_end(code)
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to the process, if it has not ended, or to its group. Raises OSError: EPERM.
-
-        Group 1 is everyone, and our own is us: then only the process gets it.
-        """
+        """Signal the process, or its group (not 1, everyone, nor our own). Raises OSError: EPERM."""
         if self.pidfd < 0:
             return
         try:

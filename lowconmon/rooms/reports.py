@@ -14,10 +14,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def replace_file(path: bytes, content: bytes) -> None:
-    """Put *content* at *path* by rename, so that a reader sees all of it or none.
-
-    The temporary name starts with a dot and looks like no container id. Raises OSError.
-    """
+    """Put *content* at *path* by a rename from a dot file: all of it or none. Raises OSError."""
     directory, slash, name = path.rpartition(b"/")
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     directory_fd = _syscalls.open(directory or slash or b".", flags)
@@ -40,10 +37,7 @@ def replace_file(path: bytes, content: bytes) -> None:
 
 
 class MessagePipe:
-    """Send messages to the manager; each is one write, none blocks, and a gone reader is no error.
-
-    Takes over *fd*, which may be -1: then nothing is sent.
-    """
+    """Messages to the manager, one write each, none blocks. Takes over *fd*; -1: nothing is sent."""
 
     __slots__ = ("_diagnostics", "_fd", "_loop", "_pending", "_socket")
 

@@ -59,11 +59,11 @@ class Stdio:
 
     def held_tail(self, size: int) -> bytes:
         """Read what the runtime has left on stderr and return its last *size* bytes."""
-        stream = next(one for one in self._streams if one.name == b"stderr")
-        for _ in range(_MAX_HELD // READ_SIZE):  # who floods on says nothing of the start
-            if not self._read(stream):
-                break
-        return b"".join(data for _, data in stream.held)[-size:]
+        streams = [stream for stream in self._streams if stream.name == b"stderr"]
+        turns = _MAX_HELD // READ_SIZE  # who floods on says nothing of the start
+        while turns and any(self._read(stream) for stream in streams):
+            turns -= 1
+        return b"".join(data for stream in streams for _, data in stream.held)[-size:]
 
     def release(self) -> None:
         """Pass on what was held; from now on pass on at once."""

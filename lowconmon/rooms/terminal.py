@@ -29,10 +29,7 @@ class Terminal:
         self._size: tuple[int, int] | None = None
 
     def listen(self, parents: list[bytes]) -> bytes:
-        """Make the socket below the first of *parents* that can hold it; return its path.
-
-        Raises OSError, of the last one tried.
-        """
+        """Make the socket below the first of *parents* that can hold it; return its path."""
         kind = _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
         failure = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         for parent in parents:

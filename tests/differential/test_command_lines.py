@@ -13,10 +13,10 @@ import random
 import subprocess
 from typing import TYPE_CHECKING
 
-import oracle_differences
 import pytest
 
 from lowconmon.pure import log_drivers, options
+from tests.differential import oracle_differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

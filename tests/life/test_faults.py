@@ -182,7 +182,7 @@ def test_an_exit_command_that_cannot_be_forked_is_no_obstacle(life: Life, error:
 def test_an_exit_command_that_cannot_be_watched_does_not_keep_the_monitor_for_ever(
     life: Life, error: str
 ) -> None:
-    seen, option = exit_witness(life)
+    _, option = exit_witness(life)
     spec = f"pidfd_open:errno={error}:nth=3"
     with_faults(life, spec).stub("exit 7").start("--sync", *option)
     assert life.launcher is not None

@@ -274,8 +274,10 @@ def test_what_cannot_be_opened_at_the_path_leaves_the_old_file(
 
 @pytest.mark.contract("CASE-505", "CASE-501", "CASE-502", "REOPEN-1", "REOPEN-4")
 @pytest.mark.parametrize("rename", [True, False], ids=["renamed", "kept"])
-def test_nothing_is_lost_under_load(life: Life, logs: Path, rename: bool) -> None:  # noqa: FBT001
-    life.stub("seq 1 400000; exit 3").start("--no-sync-log")
+def test_nothing_is_lost_under_load(  # noqa: FBT001
+    life: Life, gate: Gate, logs: Path, rename: bool
+) -> None:
+    life.stub(f"seq 1 2000000; read x <{gate.path}; exit 3").start("--no-sync-log")
     life.pid()
     old: list[Path] = []
     for turn in range(8):
@@ -288,6 +290,7 @@ def test_nothing_is_lost_under_load(life: Life, logs: Path, rename: bool) -> Non
         if rename:
             old.append(life.log.rename(logs / f"old.{turn}"))
         life.control(REOPEN)
+    gate.open()
     assert life.exit_status() == 3
     life.wait_gone()
     paths = [*old, life.log] if life.log.exists() else old
@@ -299,7 +302,7 @@ def test_nothing_is_lost_under_load(life: Life, logs: Path, rename: bool) -> Non
         _, stream, kind, rest = line.split(b" ", 3)
         assert stream == b"stdout"
         text += rest + (b"\n" if kind == b"F" else b"")
-    assert text == b"".join(b"%d\n" % i for i in range(1, 400001))
+    assert text == b"".join(b"%d\n" % i for i in range(1, 2000001))
 
 
 @pytest.mark.contract("REOPEN-1", "CASE-505")
