@@ -64,11 +64,7 @@ class Loop:
         self._going = False
 
     def add_reader(self, fd: int, handler: "Handler") -> None:
-        """Call *handler* while *fd* is readable, or has ended and no hang-up handler is set.
-
-        One handler of a kind for a descriptor: a new one takes the old one's place. Raises OSError:
-        EPERM for regular files, which know no readiness.
-        """
+        """Call *handler* while *fd* is readable or, without a hang-up handler, has ended."""
         self._set(fd, _READER, handler)
 
     def add_writer(self, fd: int, handler: "Handler") -> None:

@@ -93,7 +93,7 @@ class Monitor:
     # Set-up
 
     def _set_up(self) -> bytes | None:
-        """Make what runtime and clients need, `_failure` telling what; return the console's path."""
+        """Make what runtime and clients need (`_failure`: what); return the console's path."""
         options, console = self._options, None
         if options.terminal:
             self._failure = "Failed to create console socket"

@@ -21,10 +21,7 @@ class LineBuffer:
 
 
 def parse_control(line: bytes) -> tuple[int, int, int] | None:
-    """Return (RESIZE, rows, columns) or (REOPEN, x, y) of a ctl line, None for a bad one.
-
-    The numbers are three decimal integers as scanf's %d finds them; what follows is ignored.
-    """
+    """Return (RESIZE, rows, columns) or (REOPEN, x, y) of a ctl line, read as by scanf, or None."""
     numbers: list[int] = []
     for _ in range(3):
         line = line.lstrip(b" \t\r\v\f")

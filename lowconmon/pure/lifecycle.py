@@ -51,7 +51,7 @@ class Lifecycle:
         self.state = AWAITING_TERMINAL if terminal else CREATING
 
     def advance(self, event: str) -> tuple[str, ...]:
-        """Take *event*, return the actions; ValueError names a pair not in TABLE and changes nothing."""
+        """Take *event*, return the actions; ValueError (and no change): a pair not in TABLE."""
         if (self.state, event) not in TABLE:
             raise ValueError(f"event {event} in state {self.state}")
         self.state, actions = TABLE[self.state, event]
@@ -59,9 +59,6 @@ class Lifecycle:
 
 
 def judge_start(*, exec_session: bool, runtime_status: int, pid: int | None) -> str:
-    """Return the event that a runtime's end is: its exit code (128+N: killed) and the pid it left.
-
-    A create must end with 0; an exec that ends otherwise counts as started if it left a pid.
-    """
+    """Return the event of a runtime's end: a create must end with 0, an exec must leave a pid."""
     started = pid is not None and (runtime_status == 0 or exec_session)
     return "runtime_succeeded" if started else "runtime_failed"

@@ -183,11 +183,7 @@ def refuse(text: bytes, *, when: bool, plain: bool = False) -> None:
 def check(
     options: Options, access: "Callable[[bytes], None]", getcwd: "Callable[[], bytes]"
 ) -> None:
-    """Refuse, in conmon's order, what makes no sense (CheckError), then fill in the defaults.
-
-    *access* raises OSError if the path given is no program that we may execute.
-    The log drivers come after this: see log_drivers.plan.
-    """
+    """Refuse, in conmon's order, what makes no sense (CheckError), then fill in the defaults."""
     files, legacy = options.log_max_files, not options.api_version
     refuse(b"log-max-files must be non-negative, got %d" % files, when=files < 0, plain=True)
     text = b"log-max-files must be at least 1 when log-rotate is enabled, got %d" % files

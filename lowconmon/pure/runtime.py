@@ -36,10 +36,7 @@ def find_variable(environment: list[bytes], name: bytes) -> tuple[int, bytes]:
 
 
 def listen_pid_index(environment: list[bytes], monitor_pid: int, *, replace: bool) -> int:
-    """Return the index of the LISTEN_PID entry to rewrite for the runtime, -1 for none.
-
-    Raises ValueError when the value is no pid: socket activation would silently be lost.
-    """
+    """Return which entry to rewrite for the runtime, -1 for none. ValueError: it holds no pid."""
     index, value = find_variable(environment, b"LISTEN_PID")
     if index < 0:
         return -1

@@ -62,7 +62,7 @@ class Attach:
         self._ending = False  # a client has ended, and perhaps the container's input with it
 
     def listen(self, directory_fd: int, directory: bytes, link: bytes, stall_ms: int) -> None:
-        """Listen at `attach` in the directory, by way of *link* too; who stalls for *stall_ms* goes."""
+        """Listen at `attach` in the directory, linked from *link*; who stalls *stall_ms* goes."""
         self._directory_fd, self._stall_ms = directory_fd, stall_ms
         # Exactly this long, the link would stand where the socket's path is cut off.
         self._link = link[:-1] if len(link) == _syscalls.SUN_PATH_MAX else link

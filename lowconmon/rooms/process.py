@@ -48,7 +48,7 @@ class Process:
             self._on_end(code)
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Signal the process, or its group (not 1, everyone, nor our own). Raises OSError: EPERM."""
+        """Signal the process, or its group (not 1, everyone, nor our own). Raises OSError."""
         if self.pidfd < 0:
             return
         try:

@@ -37,7 +37,7 @@ def replace_file(path: bytes, content: bytes) -> None:
 
 
 class MessagePipe:
-    """Messages to the manager, one write each, none blocks. Takes over *fd*; -1: nothing is sent."""
+    """Messages to the manager, one write each, none blocks. Takes over *fd*; -1: sends nothing."""
 
     __slots__ = ("_diagnostics", "_fd", "_loop", "_pending", "_socket")
 
