@@ -447,10 +447,12 @@ def test_with_leave_stdin_open_later_clients_can_still_send(life: Life, half: bo
             client.shutdown(socket.SHUT_WR)
         text += b"got " + word + b"\n"
         wait_log(life, text)
+        if word == b"three":  # then the life ends, and the monitor with it
+            client.close()
+            break
         monitor, before = life.monitor_pid(), sockets_of(life.monitor_pid())
         client.close()
-        if word != b"three":
-            wait_until(lambda n=before, m=monitor: sockets_of(m) < n, "it is gone")
+        wait_until(lambda n=before, m=monitor: sockets_of(m) < n, "it is gone")
     assert life.exit_status() == 0
 
 
@@ -469,10 +471,12 @@ def test_with_a_terminal_later_clients_can_still_type(life: Life, flags: tuple[s
             client.shutdown(socket.SHUT_WR)
         text += b"got " + word + b"\r\n"
         wait_log(life, text)
+        if word == b"three":  # then the life ends, and the monitor with it
+            client.close()
+            break
         before = sockets_of(life.monitor_pid())
         client.close()
-        if word != b"three":
-            wait_until(lambda n=before: sockets_of(life.monitor_pid()) < n, "it is gone")
+        wait_until(lambda n=before: sockets_of(life.monitor_pid()) < n, "it is gone")
     assert life.exit_status() == 0
 
 
