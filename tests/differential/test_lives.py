@@ -1138,7 +1138,7 @@ def home() -> Iterator[Path]:
     assert os.access(CONMON, os.X_OK), f"the oracle is missing: install Debian's conmon ({CONMON})"
     path = Path(tempfile.mkdtemp(prefix="lives-", dir="/tmp"))
     yield path
-    shutil.rmtree(path)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.mark.parametrize("sentence", LIVES)

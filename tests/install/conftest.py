@@ -71,7 +71,7 @@ def new_life(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Life]]:
     yield make
     for life in lives:
         life.end()
-        shutil.rmtree(life.directory)
+        shutil.rmtree(life.directory, ignore_errors=True)
 
 
 class Hosted:
