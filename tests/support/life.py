@@ -95,7 +95,7 @@ def read_if_there(path: Path) -> bytes | None:
     """Return a file's content, None while it does not exist."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: of /proc, gone while it is read
         return None
 
 
