@@ -91,15 +91,21 @@ def test_run_without_stdin_gives_the_container_an_empty_one(podman: Podman) -> N
 
 
 def test_run_passes_sigterm_on_to_the_container(podman: Podman) -> None:
-    process = podman.start(
-        "run", "--name", "box", *podman.shared, IMAGE, "sh", "-c",
-        f"trap 'echo caught; exit 9' TERM; echo ready; {WAIT_FOR_SIGNALS}",
-    )  # fmt: skip
-    assert process.stdout is not None
-    read_until(process.stdout, b"ready\n")
-    os.kill(podman.child(process), signal.SIGTERM)
-    read_until(process.stdout, b"caught\n")
-    assert process.wait(15) == 9
+    # podman 4.3 prints what the container says before it passes signals on, and a signal in between
+    # ends podman alone, with conmon too: then try again.
+    for number in range(8):
+        process = podman.start(
+            "run", "--name", f"box{number}", *podman.shared, IMAGE, "sh", "-c",
+            f"trap 'echo caught; exit 9' TERM; echo ready; {WAIT_FOR_SIGNALS}",
+        )  # fmt: skip
+        assert process.stdout is not None
+        read_until(process.stdout, b"ready\n")
+        os.kill(podman.child(process), signal.SIGTERM)
+        if process.wait(15) != 0:
+            break
+        podman.ok("rm", "-f", "-t", "0", f"box{number}")
+    assert process.returncode == 9
+    assert podman.ok("logs", f"box{number}") == b"ready\ncaught\n"
 
 
 def test_run_kills_the_container_when_its_timeout_is_over(podman: Podman) -> None:
