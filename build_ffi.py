@@ -242,6 +242,12 @@ static int lc_inotify_add_watch(int fd, const char *path, uint32_t mask) {
 static int lc_inotify_rm_watch(int fd, int watch) { CHECKED(inotify_rm_watch(fd, watch)); }
 static int lc_fcntl(int fd, int command, int argument) { CHECKED(fcntl(fd, command, argument)); }
 
+/* 1 when another process has a lock on the file (F_GETLK sees those of open descriptions too) */
+static int lc_is_locked(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, F_GETLK, &lock) < 0 ? -errno : lock.l_type != F_UNLCK;
+}
+
 static int lc_close_range(unsigned int first, unsigned int last, unsigned int flags) {
     CHECKED(syscall(SYS_close_range, first, last, flags));
 }

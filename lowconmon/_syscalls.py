@@ -33,6 +33,7 @@ globals().update({name: getattr(_lib, name) for name in dir(_lib) if name.isuppe
 close, fstat, fsync, ftruncate = _os.close, _os.fstat, _os.fsync, _os.ftruncate
 mkdir, mkfifo, rename, rmdir = _os.mkdir, _os.mkfifo, _os.rename, _os.rmdir
 open, pread, read, readv = _os.open, _os.pread, _os.read, _os.readv  # noqa: A001 - open(2)
+readlink = _os.readlink
 stat, symlink, unlink, write = _os.stat, _os.symlink, _os.unlink, _os.write
 eventfd, eventfd_read, eventfd_write = _os.eventfd, _os.eventfd_read, _os.eventfd_write
 memfd_create, pidfd_open = _os.memfd_create, _os.pidfd_open
@@ -315,6 +316,11 @@ def pipe2(flags: int = 0) -> tuple[int, int]:
 def fcntl(fd: "Fd", command: int, argument: int = 0) -> int:
     """Do one of the F_ commands that take an int, such as F_SETPIPE_SZ (fcntl(2))."""
     return _call(_lib.lc_fcntl, _fd(fd), command, argument)
+
+
+def is_locked(fd: "Fd") -> bool:
+    """Tell whether another process has locked a part of the file (fcntl(2), F_GETLK)."""
+    return bool(_call(_lib.lc_is_locked, _fd(fd)))
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:

@@ -13,14 +13,18 @@ from .loop import Loop
 from .monitor import FORWARDED, SIGNALS, Monitor
 from .pure import log_drivers
 from .pure.options import CheckError, OptionError, Options, check, help_text, parse
+from .pure.records import K8sRecords
 from .pure.runtime import find_variable
+from .rooms import process
 from .rooms.diagnostics import Diagnostics
-from .rooms.logs import LogFile
+from .rooms.log_file import LogFile
+from .rooms.logs import Logs
 from .rooms.reports import replace_file
+from .rooms.rotation import Rotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Any, Iterable, NoReturn
+    from ._typing import Any, Iterable, NoReturn, Process, Records
 
 _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 
@@ -46,7 +50,7 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
     _syscalls.set_name(b"conmon")
     os.umask(0o022)
     loop, diagnostics = Loop(), Diagnostics()
-    options, log = _configure(loop, diagnostics)
+    options, logs = _configure(loop, diagnostics, as_started)
     given = (environment, inherited_fds, diagnostics)
     sync_fd = _pipe(b"_OCI_SYNCPIPE", *given)
     start_fd = _pipe(b"_OCI_STARTPIPE", *given)
@@ -63,6 +67,7 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
     _wait_for_start(start_fd)
     if not options.sync:
         _become_daemon(options, diagnostics)
+    passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
     null_fd = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null_fd, fd)
@@ -74,7 +79,7 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)
     pipes = (sync_fd, start_fd, attach_fd)
-    monitor = Monitor(options, diagnostics, loop, log, as_started, pipes)
+    monitor = Monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     os._exit(monitor.run() & 0xFF)
 
@@ -99,10 +104,12 @@ def _fail(diagnostics: Diagnostics, text: str, error: OSError | None = None) -> 
     os._exit(1)
 
 
-def _configure(loop: Loop, diagnostics: Diagnostics) -> tuple[Options, LogFile]:
-    """Return the options, parsed and checked, and the log, opened; leave where they say so."""
+def _configure(
+    loop: Loop, diagnostics: Diagnostics, as_started: "dict[str, Any]"
+) -> tuple[Options, Logs]:
+    """Return the options, parsed and checked, and the logs, opened; leave where they say so."""
     words = _words("/proc/self/cmdline")
-    logs = [LogFile(loop, diagnostics, None)]
+    logs = Logs(loop)
     try:
         options = parse(words[len(words) - len(sys.argv) + 1 :])
         if options.help:
@@ -117,7 +124,7 @@ def _configure(loop: Loop, diagnostics: Diagnostics) -> tuple[Options, LogFile]:
             cid=options.cid or b"",
             log_tag=options.log_tag,
             log_label=options.log_label,
-            open_file=lambda path: logs.append(LogFile(loop, diagnostics, path)),
+            open_file=lambda plan: _open_file(plan, options, loop, diagnostics, as_started, logs),
             no_container_partial_message=options.no_container_partial_message,
         )
     except OptionError as error:
@@ -129,16 +136,68 @@ def _configure(loop: Loop, diagnostics: Diagnostics) -> tuple[Options, LogFile]:
     to_come = {
         b"restore": options.restore is not None,
         b"sdnotify-socket": options.sdnotify_socket is not None,
-        b"log-size-max": options.log_size_max > 0,
-        b"log-global-size-max": options.log_global_size_max > 0,
-        b"log-rotate": options.log_rotate,
-        b"log-path journald": plan.journald,
-        b"log-path passthrough": plan.passthrough,
     }
     for name, given in to_come.items():
         if given:
             _leave(1, b"conmon: --" + name + b" is not supported yet\n")
-    return options, logs[-1]
+    logs.passthrough = plan.passthrough
+    if plan.journald:
+        from .rooms.journal import Journal  # its memory is for those who want it
+
+        names = options.cid or b"", options.name, options.log_tag, options.log_label
+        journal = Journal(
+            loop,
+            diagnostics,
+            *names,
+            mark_partial=not options.no_container_partial_message,
+            prefix_is_priority=_is_set(as_started, b"LOWCONMON_JOURNAL_PRIORITY"),
+        )
+        logs.drivers.append(journal)
+    return options, logs
+
+
+def _open_file(  # noqa: PLR0913 - what a log file is made of
+    plan: log_drivers.LogPlan,
+    options: Options,
+    loop: Loop,
+    diagnostics: Diagnostics,
+    as_started: "dict[str, Any]",
+    logs: Logs,
+) -> None:
+    """Open the log file of *plan* and add it to *logs*. Raises OSError."""
+    path = plan.path or b""
+    records: Records = K8sRecords()
+    backups = options.log_max_files if options.log_rotate else 0
+    if plan.driver == b"json-file":
+        from .pure.json_records import JsonRecords  # as Journal
+
+        records = JsonRecords()
+    on_error = find_variable(as_started["environment"], b"LOWCONMON_LOG_ON_ERROR")[1]
+    if on_error not in (b"", b"hold", b"drop"):
+        diagnostics.warn("LOWCONMON_LOG_ON_ERROR must be hold or drop")
+    file = LogFile(
+        loop,
+        diagnostics,
+        path,
+        records,
+        Rotation(path, backups, options.log_allowlist_dir),
+        size_max=options.log_size_max,
+        total_max=options.log_global_size_max,
+        drops=on_error == b"drop",
+    )
+    logs.drivers.append(file)
+    if backups and _is_set(as_started, b"LOWCONMON_LOG_COMPRESS"):
+        from .rooms.compression import Compression  # as Journal
+
+        def start(*arguments: "Any", **how: "Any") -> "Process":
+            return process.start(loop, as_started, *arguments, **how)
+
+        logs.compression = Compression(loop, diagnostics, path, backups, start)
+        file.on_rotated = logs.compression.start
+
+
+def _is_set(as_started: "dict[str, Any]", name: bytes) -> bool:
+    return find_variable(as_started["environment"], name)[1] == b"1"
 
 
 def _check_executable(path: bytes) -> None:

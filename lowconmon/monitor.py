@@ -20,7 +20,7 @@ from .rooms.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Any, Diagnostics, LogFile, Options, Sequence
+    from ._typing import Any, Diagnostics, Logs, Options, Sequence
 
 FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
@@ -35,9 +35,9 @@ class Monitor:
 
     __slots__ = (
         *("_as_started", "_attach", "_attach_fd", "_child_fds", "_container", "_crashed"),
-        *("_diagnostics", "_exit_command", "_exit_paths", "_failure", "_fifos", "_lifecycle"),
-        *("_log", "_loop", "_options", "_pid", "_runtime", "_signal", "_spawned", "_start_fd"),
-        *("_status", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
+        *("_diagnostics", "_exit_paths", "_failure", "_fifos", "_lifecycle"),
+        *("_logs", "_loop", "_options", "_passthrough", "_pid", "_runtime", "_signal", "_spawned"),
+        *("_start_fd", "_status", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
         "inherited_fds",
     )
 
@@ -46,27 +46,31 @@ class Monitor:
         options: "Options",
         diagnostics: "Diagnostics",
         loop: Loop,
-        log: "LogFile",
+        logs: "Logs",
         as_started: "dict[str, Any]",
         pipes: "Sequence[int]",
+        passed_fds: "Sequence[int]" = (),
     ) -> None:
-        """*as_started*: how, as `spawn` takes it; *pipes*: sync, start, attach, -1: not given."""
+        """*as_started*: how, as `spawn` takes it; *pipes*: sync, start, attach, -1: not given.
+
+        *passed_fds*: what passes for the container's stdio, if not pipes or a terminal of ours.
+        """
         self._options, self._as_started = options, as_started
-        self._diagnostics, self._loop, self._log = diagnostics, loop, log
+        self._diagnostics, self._loop, self._logs = diagnostics, loop, logs
         sync_fd, self._start_fd, self._attach_fd = pipes
         self.inherited_fds: list[int] = []  # of the manager, from 3 up: kept until the end
         loop.on_error = self._handler_failed
-        log.on_room = self._balance
+        logs.watch_room(self._balance)
         self._lifecycle = lifecycle.Lifecycle(terminal=options.terminal)
         self._runtime: Process | None = None
         self._container: Process | None = None
-        self._exit_command: Process | None = None
         self._terminal = Terminal(loop, diagnostics, self._post)
         self._stdio = Stdio(loop, self._deliver)
         self._attach = Attach(loop, diagnostics, self._balance)
-        self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, log.reopen)
+        self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, logs.reopen)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
-        self._child_fds = [-1, -1, -1]  # for the runtime's stdio; -1: /dev/null
+        self._passthrough = bool(passed_fds)
+        self._child_fds = list(passed_fds) or [-1, -1, -1]  # for the runtime's stdio; -1: /dev/null
         self._failure = ""  # why the start failed, where the runtime does not say
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
@@ -101,15 +105,16 @@ class Monitor:
             parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]
             console = self._terminal.listen(parents)
             self._attach.stdin.expected = True
-        else:
+        elif not self._passthrough:
             self._failure = "Failed to create !terminal stdio pipe"
             if options.stdin:
                 self._attach.stdin.open(self._pipe(0), terminal=False)
                 self._attach.ends_stdin = not options.leave_stdin_open
             self._stdio.add(b"stdout", b"\2", self._pipe(1))
-        self._stdio.add(b"stderr", b"\3", self._pipe(2))
+        if not self._passthrough:
+            self._stdio.add(b"stderr", b"\3", self._pipe(2))
         attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
-        if options.bundle is not None:
+        if options.bundle is not None and not self._passthrough:
             self._failure = "Failed to open bundle"
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
@@ -139,17 +144,17 @@ class Monitor:
     def _variable(self, name: bytes) -> bytes:
         return find_variable(self._as_started["environment"], name)[1]
 
-    def _spawn(self, arguments: list[bytes], **how: "Any") -> tuple[int, int]:
-        return _syscalls.spawn(arguments[0], arguments, **self._as_started, **how)
-
     def _start_runtime(self, console: bytes | None) -> None:
         self._failure = "Failed to create container"
         options, environment = self._options, self._as_started["environment"]
         stale = process.read_small(options.container_pidfile or b"")
         replace = options.replace_listen_pid
-        pid, error_fd = self._spawn(
-            command_line(options, console),
-            stdio=tuple(self._child_fds),
+        command = command_line(options, console)
+        pid, error_fd = _syscalls.spawn(
+            command[0],
+            command,
+            **self._as_started,
+            stdio=(self._child_fds[0], self._child_fds[1], self._child_fds[2]),
             death_signal=_syscalls.SIGKILL,
             wait_fd=self._start_fd if options.exec_attach else -1,
             listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
@@ -173,7 +178,7 @@ class Monitor:
 
     def _signalled(self, number: int) -> None:
         if number == _syscalls.SIGCHLD and self._lifecycle.state not in lifecycle.UNREPORTED:
-            process.reap((self._container, self._exit_command))
+            process.reap()
         elif number in FORWARDED:
             if self._runtime:
                 self._runtime.poll()  # ended in this very turn: then the container is meant
@@ -225,14 +230,14 @@ class Monitor:
             self._do_kill_container()
 
     def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> None:
-        self._log.write(stream.name, now_ns, data)
-        if self._log.full():
+        self._logs.write(stream.name, now_ns, data)
+        if self._logs.full():
             self._balance()
         self._attach.deliver(stream.packet_type, data)
 
     def _balance(self) -> None:
         """Let the container write only while log and clients can take it."""
-        self._stdio.pause(self._attach.full() or self._log.full())
+        self._stdio.pause(self._attach.full() or self._logs.full())
 
     def _answer(self, number: int, text: bytes = b"") -> None:
         options = self._options
@@ -282,13 +287,13 @@ class Monitor:
             self._loop.call_later(self._options.timeout * 1000, self._time_out)
         if self._signal:  # the runtime got it, and has succeeded all the same
             self._do_signal_container()
-        process.reap((self._container,))
+        process.reap()
 
     def _do_kill_container(self) -> None:
         self._send_signal(self._container, _syscalls.SIGKILL, group=True)
 
     def _do_drain(self) -> None:
-        self._stdio.drain(lambda: self._log.settle(lambda: self._post("drained")))
+        self._stdio.drain(lambda: self._logs.finish(lambda: self._post("drained")))
 
     def _do_close_inputs(self) -> None:
         """Close the container's output, what the manager left in us, and the attach listener."""
@@ -322,10 +327,10 @@ class Monitor:
 
     def _do_sync_log(self) -> None:
         if not self._options.no_sync_log:
-            self._log.sync()
+            self._logs.sync()
 
     def _do_close_all(self) -> None:
-        self._loop.call_later(0, self._log.close)
+        self._logs.close()
         self._loop.call_later(0, self._fifos.close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
         if self._sync_pipe.idle():
@@ -342,9 +347,9 @@ class Monitor:
         options = self._options
         try:
             _syscalls.set_child_subreaper(False)
-            pid, error_fd = self._spawn([options.exit_command or b"", *options.exit_command_arg])
-            self._exit_command = Process(
-                self._loop, pid, lambda _: self._exit_command_ended(process.exec_error(error_fd))
+            command = [options.exit_command or b"", *options.exit_command_arg]
+            process.start(
+                self._loop, self._as_started, command, lambda _, why: self._exit_command_ended(why)
             )
         except OSError as error:
             self._exit_command_ended(error)
@@ -362,8 +367,10 @@ class Monitor:
     def _handler_failed(self, handler: object, error: Exception) -> None:
         """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
-        rooms = (self._attach, self._fifos, self._log, self._stdio, self._sync_pipe, self._terminal)
-        step, owner = error.__traceback__, None
+        rooms: list[Any] = [self._attach, self._fifos, self._stdio, self._sync_pipe]
+        rooms += [self._terminal, *self._logs.rooms()]
+        owner: Any = None
+        step = error.__traceback__
         while step is not None:
             part = step.tb_frame.f_locals.get("self")
             owner = part if part is self or part in rooms else owner

@@ -16,9 +16,10 @@ _NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
 class LogPlan:
-    """Where the output goes: *path* is that of the k8s-file, *off* means nowhere at all."""
+    """Where the output goes: *path* is a file of the format *driver*; *off* means nowhere at all."""
 
     path: bytes | None = None
+    driver = b"k8s-file"
     journald = passthrough = off = False
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ def plan(  # noqa: PLR0913 - each argument an option
     cid: bytes,
     log_tag: bytes | None,
     log_label: "Sequence[bytes]",
-    open_file: "Callable[[bytes], object]",
+    open_file: "Callable[[LogPlan], object]",
     no_container_partial_message: bool = False,
 ) -> LogPlan:
     """Return the plan that *specs* ask for; *open_file* may raise OSError. Raises CheckError."""
@@ -42,7 +43,7 @@ def plan(  # noqa: PLR0913 - each argument an option
     result.off = result.path is None and not result.journald and not result.passthrough
     if result.path is not None:
         try:
-            open_file(result.path)
+            open_file(result)
         except OSError as error:
             raise CheckError(b"Failed to open log file", cause=error) from error
     if result.journald:  # its CONTAINER_ID is the first 12 characters
@@ -54,8 +55,8 @@ def plan(  # noqa: PLR0913 - each argument an option
             name = label.partition(b"=")[0]
             refuse(_BAD_NAME + b" (in '%b')" % label, when=name.strip(_NAME) != b"")
     elif result.path is not None:
-        refuse(b"k8s-file doesn't support --log-tag", when=log_tag is not None)
-        refuse(b"k8s-file doesn't support --log-label", when=bool(log_label))
+        refuse(result.driver + b" doesn't support --log-tag", when=log_tag is not None)
+        refuse(result.driver + b" doesn't support --log-label", when=bool(log_label))
     if no_container_partial_message and not result.journald:
         text = b"--no-container-partial-message has no effect without journald log driver"
         result.warnings.append(text)
@@ -68,12 +69,12 @@ def _add(result: LogPlan, spec: bytes) -> None:
     result.passthrough |= driver == b"passthrough"
     if driver in (b"journald", b"passthrough", b"off", b"null", b"none"):
         return
-    if driver not in (b"", b"k8s-file"):
+    if driver not in (b"", b"k8s-file", b"json-file"):
         refuse(b"No such log driver " + driver, when=bool(colon) and b"/" not in driver)
-        path = spec  # ours: it may have a colon in it
+        driver, path = b"", spec  # ours: it may have a colon in it
     elif not path.strip(b":"):  # nothing but colons is no path, for conmon too
-        refuse(b"k8s-file requires a filename", when=driver != b"")
+        refuse(driver + b" requires a filename", when=driver != b"")
         raise CheckError(b"log-path must not be empty")
     if result.path not in (None, path):
         result.warnings.append(b"Only the last log file is written, not " + result.path)
-    result.path = path
+    result.path, result.driver = path, driver or b"k8s-file"

@@ -32,6 +32,30 @@ def stamp(now_ns: int, utc_offset: int) -> bytes:
     )
 
 
+class K8sRecords:
+    """The k8s-file format; json_records.JsonRecords has the same methods."""
+
+    __slots__ = ()
+
+    def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes:
+        """Return the records of what one read brought from *stream* at *now_ns*."""
+        return format_records(data, stamp(now_ns, utc_offset), stream)
+
+    def finish(self, now_ns: int, utc_offset: int) -> bytes:  # noqa: ARG002 - as JsonRecords
+        """Return the records of what was held back: nothing is."""
+        return b""
+
+    @staticmethod
+    def stream_of(record: bytes) -> bytes:
+        """Return the stream of one of our records."""
+        return record[36:42]
+
+    @staticmethod
+    def mend_tail(tail: bytes) -> tuple[int, bytes]:
+        """Return (bytes to cut off, bytes to append), as the function does."""
+        return mend_tail(tail)
+
+
 def format_records(data: bytes, time_stamp: bytes, stream: bytes) -> bytes:
     """Return the records of what one read brought from *stream*."""
     full = time_stamp + b" " + stream + b" F "

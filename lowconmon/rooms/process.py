@@ -12,10 +12,11 @@ from ..pure.processes import exit_code, exit_code_of_wait_status, parse_pid, sta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Loop, Sequence
+    from .._typing import Any, Callable, Loop
 
 _UNREAPED_MS = 2000
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
+_watched: "dict[int, Process]" = {}  # by pid, until it has ended
 
 
 class Process:
@@ -28,6 +29,7 @@ class Process:
         self._loop, self._on_end, self.pid = loop, on_end, pid
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         loop.add_pidfd(self.pidfd, self._ended)
+        _watched[pid] = self
 
     def poll(self) -> bool:
         """Tell the process's end if it has ended; return False when it is not our child."""
@@ -45,6 +47,7 @@ class Process:
         """Take *code* as the process's end, once."""
         if self.pidfd >= 0:
             self.pidfd = self._loop.discard(self.pidfd)
+            _watched.pop(self.pid, None)
             self._on_end(code)
 
     def signal(self, number: int, *, group: bool = False) -> None:
@@ -74,13 +77,25 @@ class Process:
         self.finish(-1 if status is None else exit_code_of_wait_status(status))
 
 
-def reap(known: "Sequence[Process | None]") -> None:
-    """Reap all children that have ended; tell those of *known* that are among them."""
+def start(
+    loop: "Loop",
+    as_started: "dict[str, Any]",
+    arguments: list[bytes],
+    on_end: "Callable[[int, OSError | None], object]",
+    **how: "Any",
+) -> Process:
+    """Start a helper; *on_end* gets its exit code, and why exec failed, if so. Raises OSError."""
+    pid, error_fd = _syscalls.spawn(arguments[0], arguments, **as_started, **how)
+    return Process(loop, pid, lambda code: on_end(code, exec_error(error_fd)))
+
+
+def reap() -> None:
+    """Reap all children that have ended; those that are watched get to know."""
     try:
         while result := _syscalls.waitid(os.P_ALL, 0, _NOW):
-            for process in known:
-                if process and process.pid == result.si_pid:
-                    process.finish(exit_code(result.si_code, result.si_status))
+            process = _watched.get(result.si_pid)
+            if process:
+                process.finish(exit_code(result.si_code, result.si_status))
     except ChildProcessError:
         return  # none left
 

@@ -1,0 +1,126 @@
+"""Compress the backups of a log, one at a time, in a process of its own at idle priority.
+
+Laws. The helper knows no path: it reads the backup and writes, and reads back, a file without a
+name that counts. What it has proved whole gets the name `.N.gz`, whatever N the backup has by then,
+and only then does the original go. A crash leaves `.gz.tmp`, or a backup that is there twice.
+"""
+
+import errno
+import os
+import sys
+
+from .. import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._typing import Callable, Diagnostics, Loop, Process
+
+_TEMPORARY = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "compress.py")
+
+
+class Compression:
+    """The compression of the backups `.1` to `.N` of the log at one path."""
+
+    __slots__ = (
+        *("_backups", "_closed", "_diagnostics", "_identity", "_loop", "_path"),
+        *("_start_process", "_temporary", "_wanted", "process"),
+    )
+
+    def __init__(
+        self,
+        loop: "Loop",
+        diagnostics: "Diagnostics",
+        path: bytes,
+        backups: int,
+        start_process: "Callable[..., Process]",
+    ) -> None:
+        """*start_process* takes arguments, what gets (exit code, exec's error), how to spawn."""
+        self._loop, self._diagnostics, self._start_process = loop, diagnostics, start_process
+        self._path, self._backups, self._temporary = path, backups, path + b".gz.tmp"
+        self._identity = (0, 0)  # device and inode of the backup in work
+        self._wanted = self._closed = False
+        self.process: Process | None = None  # to be reaped with the others
+
+    def start(self) -> None:
+        """Compress what is not yet; there is a new backup."""
+        self._wanted = True
+        if self.process is None and not self._closed:
+            self._loop.call_later(0, self._begin)
+
+    def close(self) -> None:
+        """Give up what is in work: the next rotation at this path, if there is one, has it done."""
+        self._closed = True
+        if self.process and self.process.pidfd >= 0:
+            self.process.signal(_syscalls.SIGKILL)
+            self._remove_temporary()
+
+    detach = close
+
+    def _begin(self) -> None:
+        if self.process or self._closed:
+            return
+        self._wanted, fds = False, list[int]()
+        try:
+            name = self._oldest()
+            if name:
+                self._remove_temporary()
+                fds.append(_syscalls.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                status = _syscalls.fstat(fds[0])
+                self._identity = status.st_dev, status.st_ino
+                mode = status.st_mode & 0o777
+                fds.append(_syscalls.open(self._temporary, _TEMPORARY, mode))
+                self.process = self._start_process(
+                    [sys.executable.encode(), b"-ISB", os.fsencode(_PROGRAM)],
+                    self._ended,
+                    stdio=(*fds, -1),
+                    death_signal=_syscalls.SIGKILL,
+                )
+        except OSError as error:
+            self._diagnostics.warn("Failed to compress a rotated log", error)
+        for fd in fds:
+            self._loop.discard(fd)
+
+    def _oldest(self) -> bytes:
+        """Return the path of the oldest backup that is not compressed, b"" if there is none."""
+        for number in range(self._backups, 0, -1):
+            name = self._path + b".%d" % number
+            if os.path.lexists(name) and not os.path.lexists(name + b".gz"):
+                return name
+        return b""
+
+    def _ended(self, code: int, error: OSError | None) -> None:
+        self.process = None
+        if self._closed:
+            return
+        try:
+            if error:
+                raise error
+            if code == 0:
+                self._put_in_place()
+            else:  # 2: another has written to the backup
+                self._diagnostics.warn(f"Compressing a rotated log failed with status {code}")
+        except OSError as failure:  # ENOENT: a kubelet has tidied up
+            self._diagnostics.warn("Failed to compress a rotated log", failure)
+        self._remove_temporary()
+        if code == 0 or self._wanted:
+            self.start()
+
+    def _put_in_place(self) -> None:
+        for number in range(1, self._backups + 1):
+            name = self._path + b".%d" % number
+            try:
+                status = _syscalls.stat(name, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if (status.st_dev, status.st_ino) == self._identity:
+                _syscalls.rename(self._temporary, name + b".gz")
+                _syscalls.unlink(name)
+                break  # else it was the oldest, and is gone by now
+
+    def _remove_temporary(self) -> None:
+        try:
+            _syscalls.unlink(self._temporary)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self._diagnostics.warn("Failed to remove a temporary file", error)

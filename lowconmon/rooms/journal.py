@@ -1,0 +1,183 @@
+"""Send the container's output to systemd-journald, in its native protocol (JOURNAL_NATIVE_PROTOCOL).
+
+Laws. Sending never blocks. While journald is slow the container waits, as on a full pipe, and
+nothing is lost; that ends when it has taken nothing for 5 s. While it is gone or hangs, what was
+read is kept (bounded), the rest is counted and told by an entry as soon as one can be sent; gone,
+it is looked for every 100 ms.
+"""
+
+import errno
+import os
+
+from .. import _syscalls
+from ..pure.journal import Entries, common_fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._typing import Callable, Diagnostics, Loop, Sequence
+
+SOCKET = b"/run/systemd/journal/socket"
+_MAX_HELD = 65536  # bytes held before the container must wait
+_MAX_TURN = 16  # batches sent before others have their turn
+_RETRY_MS, _HANG_MS = 100, 5000
+_SEALS = (
+    _syscalls.F_SEAL_SHRINK | _syscalls.F_SEAL_GROW | _syscalls.F_SEAL_WRITE | _syscalls.F_SEAL_SEAL
+)
+
+
+class Journal:
+    """The journal as a log of one container."""
+
+    __slots__ = (
+        *("_batch", "_closed", "_diagnostics", "_entries", "_fd", "_hangs", "_loop", "_lost"),
+        *("_patience", "_retry", "on_room"),
+    )
+
+    def __init__(  # noqa: PLR0913 - each argument an option
+        self,
+        loop: "Loop",
+        diagnostics: "Diagnostics",
+        cid: bytes,
+        name: bytes | None,
+        tag: bytes | None,
+        labels: "Sequence[bytes]",
+        *,
+        mark_partial: bool,
+        prefix_is_priority: bool,
+    ) -> None:
+        """*labels*: KEY=VALUE each; *prefix_is_priority*: a line's `<N>` sets PRIORITY."""
+        self._loop, self._diagnostics = loop, diagnostics
+        fields = common_fields(cid, name, tag, labels)
+        self._entries = Entries(
+            fields, mark_partial=mark_partial, prefix_is_priority=prefix_is_priority
+        )
+        self.on_room: Callable[[], object] = int  # called when `full` is no longer true
+        self._batch: list[bytes] = []  # datagrams taken out of the entries, to be sent first
+        self._fd, self._lost = -1, 0  # messages that were warned about
+        self._closed = self._hangs = False
+        self._retry = self._patience = loop.call_later(0, int)
+
+    def full(self) -> bool:
+        """Tell whether the container's output should wait."""
+        return self._entries.size >= _MAX_HELD and self._fd >= 0 and not self._hangs
+
+    def holds(self) -> bool:
+        """Tell whether entries wait to be sent."""
+        return bool(self._batch)
+
+    def write(self, stream: bytes, _now_ns: int, data: bytes) -> None:
+        """Send what one read brought from *stream*; the journal has its own time stamps."""
+        if not self._closed:
+            self._entries.add(stream, data)
+            self._go_on()
+
+    def finish(self) -> None:
+        """Send what was held back in expectation of more: nothing comes any more."""
+        if not self._closed:
+            self._entries.finish()
+            self._go_on()
+
+    def reopen(self) -> None:
+        """Do nothing: there is no file."""
+
+    def sync(self) -> None:
+        """Do nothing: that is journald's business."""
+
+    def close(self) -> None:
+        """Close the socket, with a last try to send what waits."""
+        if self._closed:
+            return
+        was_full, self._closed = self.full(), True
+        self._flush()
+        self._retry.cancel()
+        self._patience.cancel()
+        self._entries.drop()
+        lost = self._entries.lost + len(self._batch)
+        if lost:
+            self._diagnostics.warn(f"{lost} messages could not be written to the journal")
+        self._fd, self._batch = self._loop.discard(self._fd), []
+        if was_full:
+            self.on_room()
+
+    detach = close
+
+    def _go_on(self) -> None:
+        if not self._batch:  # else the socket, or a timer, says when
+            self._flush()
+        if self._entries.lost > self._lost:
+            self._lost = self._entries.lost
+            self._diagnostics.warn("The journal takes nothing: messages are lost")
+
+    def _flush(self) -> None:
+        """Send what waits, as far as the socket takes it, and see to the rest."""
+        was_full, progress = self.full(), False
+        self._retry.cancel()
+        try:
+            for _ in range(_MAX_TURN):
+                self._batch = self._batch or self._entries.take()
+                if not self._batch:
+                    break
+                del self._batch[: self._send()]
+                progress = True
+            self._batch = self._batch or self._entries.take()
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                self._diagnostics.warn("Failed to write to the journal", error)
+                self._fd = self._loop.discard(self._fd)
+        if progress or not self._batch or self._fd < 0:
+            self._patience.cancel()
+            self._hangs = False
+        if self._batch and self._fd >= 0:
+            self._loop.add_writer(self._fd, self._flush)
+            if not self._patience.handler and not self._hangs:
+                self._patience = self._loop.call_later(_HANG_MS, self._give_up)
+        elif self._batch:
+            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
+        else:
+            self._loop.remove_writer(self._fd)
+        if was_full and not self.full():
+            self.on_room()
+
+    def _give_up(self) -> None:
+        """Hold up the container no longer, until the socket takes something."""
+        was_full, self._hangs = self.full(), True
+        if was_full:
+            self.on_room()
+
+    def _send(self) -> int:
+        """Return how many datagrams of the batch, at least one, were sent; OSError: none."""
+        fresh = self._fd < 0
+        if fresh:
+            self._connect()
+        try:
+            batch = [(datagram,) for datagram in self._batch]
+            return _syscalls.sendmmsg(self._fd, batch, _syscalls.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
+                return self._send_sealed(self._batch[0])
+            if error.errno == errno.EAGAIN or fresh:
+                raise
+        self._fd = self._loop.discard(self._fd)  # journald was started anew, with a new socket
+        return self._send()
+
+    def _connect(self) -> None:
+        fd = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_DGRAM)
+        try:
+            _syscalls.connect(fd, SOCKET)
+        except OSError:
+            _syscalls.close(fd)
+            raise
+        self._fd = fd
+
+    def _send_sealed(self, datagram: bytes) -> int:
+        """Send one that is larger than the socket takes as a file that nobody can change."""
+        fd = _syscalls.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            written = 0
+            while written < len(datagram):
+                written += _syscalls.write(fd, datagram[written:])
+            _syscalls.fcntl(fd, _syscalls.F_ADD_SEALS, _SEALS)
+            _syscalls.send_fds(self._fd, b"", [fd], _syscalls.MSG_DONTWAIT)
+        finally:
+            _syscalls.close(fd)
+        return 1

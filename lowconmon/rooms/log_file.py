@@ -1,0 +1,313 @@
+"""Own a log file: whole records in order, whatever the disk does.
+
+Where a disk takes nothing, a record that was only begun is cut off, what was read is held (bounded),
+the container waits, and the write is tried again every 100 ms: nothing is lost when space comes
+back. A FIFO is waited for likewise while its reader is slow. What a device or a FIFO without reader
+refuses, and with *drops* what any file does, is counted, and told by a record of its own as soon as
+one can be written. A record that would make the file larger than its limit begins a fresh file.
+"""
+
+import errno
+import os
+import stat
+import time
+
+from .. import _syscalls
+from .rotation import OPEN_FLAGS, Refused, Rotation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._typing import Callable, Diagnostics, Loop, Records
+
+_TAIL = 1 << 17  # bytes; a whole record, of either format, is shorter
+_RETRY_MS = 100
+_MAX_HELD = 65536  # bytes held before the container must wait
+_MAX_DRAINED = 1 << 20  # bytes held in a drain, which does not wait, before the rest is lost
+_PUT_OFF_NS = 1_000_000_000  # from a rotation that failed to the next try
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # may get better
+
+
+class LogFile:
+    """One log file; what is no regular file is never mended, cut, rotated or synced."""
+
+    __slots__ = (
+        *("_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost", "_name"),
+        *("_notice", "_path", "_put_off_until_ns", "_records", "_regular", "_retry", "_rotated"),
+        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
+        *("on_room", "on_rotated"),
+    )
+
+    def __init__(  # noqa: PLR0913 - each argument an option
+        self,
+        loop: "Loop",
+        diagnostics: "Diagnostics",
+        path: bytes,
+        records: "Records",
+        rotation: Rotation,
+        *,
+        size_max: int = 0,
+        total_max: int = 0,
+        drops: bool = False,
+    ) -> None:
+        """Open *path*, mending what a crash left; a maximum of 0 or less is none. Raises OSError."""
+        self._loop, self._diagnostics, self._records = loop, diagnostics, records
+        self._path, self._name = path, path.decode("utf-8", "replace")
+        self._rotation, self._size_max, self._total_max = rotation, size_max, total_max
+        self._drops = drops  # what the disk does not take at once
+        self.on_rotated: Callable[[], object] = int  # called when there is a new backup
+        self.on_room: Callable[[], object] = int  # called when `full` is no longer true
+        self._held = b""  # records that wait
+        self._begun = 0  # bytes of the first of them that are in the file already
+        self._lost: dict[bytes, tuple[int, int]] = {}  # records and bytes of each stream
+        self._told: dict[bytes, tuple[int, int]] = {}  # those that the notice tells
+        self._notice = b""  # while it is among the held records
+        self._put_off_until_ns, self._rotated = 0, False
+        self._retry = loop.call_later(0, int)
+        self._fd = -1
+        self._adopt(self._open())
+        self._total = self._size
+        if size_max > 0:
+            try:
+                rotation.tidy()
+            except OSError as error:
+                diagnostics.warn(f"Failed to tidy up beside {self._name}", error)
+
+    def full(self) -> bool:
+        """Tell whether the container's output should wait."""
+        return len(self._held) >= _MAX_HELD
+
+    def holds(self) -> bool:
+        """Tell whether records wait to be written."""
+        return bool(self._held)
+
+    def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
+        """Write the records of what one read brought from *stream* at *now_ns*."""
+        self._add(self._records.format(stream, now_ns, _utc_offset(now_ns), data), stream)
+
+    def finish(self) -> None:
+        """Write what was held back in expectation of more: nothing comes any more."""
+        now_ns = time.time_ns()
+        self._add(self._records.finish(now_ns, _utc_offset(now_ns)))
+
+    def reopen(self) -> None:
+        """Open a fresh file if the path is no longer ours, else rotate; wake who watches the path."""
+        if self._fd < 0:
+            return
+        try:
+            if not self._is_ours():
+                self._adopt(self._open())
+            elif self._regular and self._rotation.backups and _syscalls.fstat(self._fd).st_size:
+                self._rotate()
+        except OSError as error:  # the directory is gone, say: the old file still takes records
+            self._diagnostics.warn("Failed to open log file", error)
+        try:
+            if self._regular:  # for one that was there already, or did not change
+                _syscalls.ftruncate(self._fd, _syscalls.fstat(self._fd).st_size)
+        except OSError as error:
+            self._diagnostics.warn(f"Failed to wake who watches {self._name}", error)
+        self._flush()
+
+    def sync(self) -> None:
+        """Put the file on stable storage; may take as long as the disk does."""
+        if self._regular:
+            try:
+                _syscalls.fsync(self._fd)
+                if self._rotated:
+                    self._rotation.sync()
+            except OSError as error:
+                self._diagnostics.warn("Failed to sync log file before exit", error)
+
+    def close(self) -> None:
+        """Close the file, with a last try to write what is held."""
+        if self._fd < 0:
+            return
+        self._flush()
+        self._retry.cancel()
+        self._lose(self._held)
+        if self._lost:
+            count = sum(records for records, _ in self._lost.values())
+            self._diagnostics.warn(f"{count} records could not be written to {self._name}")
+        self._fd, self._held, self._begun = self._loop.discard(self._fd), b"", 0
+
+    detach = close
+
+    def _add(self, records: bytes, stream: bytes = b"") -> None:
+        if self._fd < 0:
+            return
+        if self._total_max > 0:  # the record that crosses it is the last one
+            left = self._total_max - self._total
+            if len(records) > left:
+                records = records[: records.find(b"\n", left - 1) + 1] if left > 0 else b""
+            self._total += len(records)
+        if len(self._held) > _MAX_DRAINED or (self._held and self._drops and self._regular):
+            self._lose(records, stream)
+        elif self._held:
+            self._held += records
+        elif records:
+            self._held = self._tell() + records
+            self._flush(stream)
+
+    def _lose(self, records: bytes, stream: bytes = b"") -> None:
+        """Count *records*, of *stream* or of several, as lost; not the notice of earlier losses."""
+        if self._notice and self._notice in records:
+            records = records.replace(self._notice, b"", 1)
+            for name, (count, size) in self._told.items():
+                self._count(name, count, size)
+            self._notice = b""
+        if stream:
+            self._count(stream, records.count(b"\n"), len(records))
+        else:
+            for record in records.split(b"\n")[:-1]:
+                self._count(self._records.stream_of(record), 1, len(record) + 1)
+
+    def _count(self, stream: bytes, records: int, size: int) -> None:
+        if records:
+            before = self._lost.get(stream, (0, 0))
+            self._lost[stream] = before[0] + records, before[1] + size
+
+    def _tell(self) -> bytes:
+        """Return the record that says what was lost, b"" if nothing was; it is to be held."""
+        if not self._lost or self._notice:
+            return b""
+        parts = [
+            b"%d records (%d bytes) of %b" % (*self._lost[stream], stream)
+            for stream in sorted(self._lost, reverse=True)
+        ]
+        text = b"[lowconmon: " + b" and ".join(parts) + b" could not be written here]\n"
+        now_ns, fresh = time.time_ns(), type(self._records)()
+        self._notice = fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text)
+        self._told, self._lost = self._lost, {}
+        return self._notice
+
+    def _open(self) -> int:
+        return _syscalls.open(self._path, OPEN_FLAGS, 0o640)
+
+    def _is_ours(self) -> bool:
+        """Tell whether the file at the path is the one that we write; OSError but ENOENT."""
+        try:
+            there, ours = _syscalls.stat(self._path), _syscalls.fstat(self._fd)
+        except FileNotFoundError:  # renamed or removed: the usual case
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _adopt(self, fd: int) -> None:
+        """Go on in the file *fd*."""
+        status = _syscalls.fstat(fd)
+        self._regular, self._size = stat.S_ISREG(status.st_mode), status.st_size
+        if self._regular and self._size:
+            try:
+                self._size += self._mend(fd, self._size)
+            except OSError as error:  # not readable, or full: append all the same
+                self._diagnostics.warn(f"Failed to mend the end of {self._name}", error)
+        if self._fd >= 0:
+            self._loop.discard(self._fd)
+        self._fd, self._begun = fd, 0
+
+    def _mend(self, fd: int, size: int) -> int:
+        """Make the last record whole; return by how much the file grew."""
+        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            tail = _syscalls.pread(reader_fd, _TAIL, max(size - _TAIL, 0))
+        finally:
+            _syscalls.close(reader_fd)
+        cut, append = self._records.mend_tail(tail)
+        if cut:
+            _syscalls.ftruncate(fd, size - cut)
+        return _syscalls.write(fd, append) - cut if append else -cut
+
+    def _flush(self, stream: bytes = b"") -> None:
+        """Write what is held, and settle what cannot be; all of it is of *stream*, if given."""
+        was_full, refused = self.full(), False
+        self._retry.cancel()
+        try:
+            self._write_out()
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # a FIFO is full: its reader is slow
+                self._diagnostics.warn("stdio_input write failed", error)
+                refused = not self._regular or self._drops
+        whole = self._held.rfind(b"\n", 0, self._begun) + 1
+        self._held, self._begun = self._held[whole:], self._begun - whole
+        if self._begun and self._regular:
+            # Cut off what was only begun; the record is held whole, and written whole later.
+            try:
+                whole = _syscalls.fstat(self._fd).st_size - self._begun
+                _syscalls.ftruncate(self._fd, whole)
+                self._size, self._begun = whole, 0
+            except OSError as error:  # then what is missing of it follows
+                self._diagnostics.warn("Failed to cut off a torn record", error)
+        if self._notice and self._notice not in self._held:
+            self._notice = b""  # told
+        if refused:
+            kept = self._held.find(b"\n") + 1 if self._begun and self._regular else 0
+            self._lose(self._held[kept:], stream)
+            self._held, self._begun = self._held[:kept], self._begun if kept else 0
+        if (self._held or self._lost) and self._regular:
+            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
+        elif self._held:
+            self._loop.add_writer(self._fd, self._flush)
+        else:
+            self._loop.remove_writer(self._fd)
+        if was_full and not self.full():
+            self.on_room()
+
+    def _write_out(self) -> None:
+        """Write what is held, into fresh files where need be, until an OSError says no more."""
+        self._held = self._held or self._tell()
+        while self._held:
+            end = self._fitting()
+            if not end:
+                self._begin_fresh()
+                continue
+            while self._begun < end:
+                count = _syscalls.write(self._fd, self._held[self._begun : end])
+                self._begun += count
+                self._size += count
+            self._held, self._begun = self._held[end:], 0
+
+    def _fitting(self) -> int:
+        """Return how many bytes of what is held belong into this file: whole records."""
+        left = self._size_max - (self._size - self._begun)
+        limited = self._size_max > 0 and self._regular
+        if not limited or left >= len(self._held) or time.monotonic_ns() < self._put_off_until_ns:
+            return len(self._held)
+        end = self._held.rfind(b"\n", 0, max(left, 0)) + 1
+        if not end and (
+            self._begun or self._size <= 0
+        ):  # larger than the limit: a file for it alone
+            end = self._held.find(b"\n") + 1
+        return end
+
+    def _begin_fresh(self) -> None:
+        """Make room, or put off the next try; OSError: the disk takes no file either."""
+        self._size = _syscalls.fstat(self._fd).st_size  # another may have emptied it
+        if self._fitting():
+            return
+        try:
+            if self._is_ours():
+                self._rotate()
+            else:
+                self._adopt(self._open())
+        except OSError as error:
+            if error.errno in _DISK:
+                raise
+            self._diagnostics.warn(f"Failed to rotate log file {self._name}", error)
+        if not self._fitting():
+            self._put_off_until_ns = time.monotonic_ns() + _PUT_OFF_NS
+
+    def _rotate(self) -> None:
+        """Begin a fresh file at the path, which is ours, unless that is unsafe. OSError."""
+        try:
+            self._adopt(self._rotation.begin(self._fd))
+        except Refused as refused:
+            self._diagnostics.warn(f"Refusing to rotate log file {self._name}: {refused}")
+            return
+        if self._rotation.backups:
+            self._rotated = True
+            self.on_rotated()
+
+
+def _utc_offset(now_ns: int) -> int:
+    try:
+        return time.localtime(now_ns // 1_000_000_000).tm_gmtoff
+    except (OverflowError, OSError):  # past what time_t holds on a 32-bit machine
+        return 0

@@ -1,0 +1,138 @@
+"""Begin a fresh log file at a path, with the old one as backup `.1` or gone.
+
+Laws. Every step is one call relative to the directory as it was opened, and any may be the last one.
+What can be left then is an empty `.tmp`, a gap among the backups, or no file at the path; a gap is
+filled before anything is dropped, so that the next rotation loses nothing and doubles nothing. A
+backup N is the file `.N` or, compressed, `.N.gz`; where both are there, the first is a leftover.
+"""
+
+import errno
+import os
+import stat
+
+from .. import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._typing import Sequence
+
+OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_TEMPORARY = OPEN_FLAGS | os.O_EXCL | os.O_NOFOLLOW
+_GZIP = b".gz"
+
+
+class Refused(Exception):  # noqa: N818 - not an error
+    """Why a log is not rotated."""
+
+
+class Rotation:
+    """How the log at one path is rotated."""
+
+    __slots__ = ("_allowed", "_directory", "_name", "_path", "backups")
+
+    def __init__(self, path: bytes, backups: int, allowed: "Sequence[bytes]" = ()) -> None:
+        """*backups*: how many to keep, 0: none; *allowed*: where it may take place, all: anywhere."""
+        self._path, self.backups, self._allowed = path, backups, allowed
+        self._directory, self._name = os.path.split(path)
+
+    def begin(self, old_fd: int) -> int:
+        """Return a descriptor of the fresh file, *old_fd* being at the path. OSError, Refused."""
+        dir_fd = self._open_directory()
+        try:
+            if self.backups:
+                self._check(dir_fd, old_fd)
+            self._unlink(dir_fd, b".tmp")
+            fd = _syscalls.open(self._name + b".tmp", _TEMPORARY, 0o640, dir_fd=dir_fd)
+            try:
+                if self.backups:
+                    self._shift(dir_fd)
+                self._rename(dir_fd, b".tmp", b"")
+            except OSError:
+                _syscalls.close(fd)
+                self._unlink(dir_fd, b".tmp")
+                raise
+        finally:
+            _syscalls.close(dir_fd)
+        return fd
+
+    def tidy(self) -> None:
+        """Remove the temporary files of what was cut off. Raises OSError."""
+        dir_fd = self._open_directory()
+        try:
+            if self._size(dir_fd, b".tmp") == 0:
+                self._unlink(dir_fd, b".tmp")
+            if self.backups:
+                self._unlink(dir_fd, b".gz.tmp")
+        finally:
+            _syscalls.close(dir_fd)
+
+    def sync(self) -> None:
+        """Put the names and the youngest backup on stable storage. Raises OSError."""
+        for path in (self._directory or b".", self._path + b".1"):
+            try:
+                fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:  # compressed, or another's now
+                continue
+            try:
+                _syscalls.fsync(fd)
+            finally:
+                _syscalls.close(fd)
+
+    def _open_directory(self) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return _syscalls.open(self._directory or b".", flags)
+
+    def _check(self, dir_fd: int, log_fd: int) -> None:
+        """Raise Refused if files made here could be another's, or go where they must not."""
+        mode = _syscalls.fstat(dir_fd).st_mode
+        place = _syscalls.readlink(b"/proc/self/fd/%d" % dir_fd).rstrip(b"/") + b"/"
+        allowed = [os.path.realpath(directory).rstrip(b"/") + b"/" for directory in self._allowed]
+        own = _syscalls.stat(self._name, dir_fd=dir_fd, follow_symlinks=False)
+        if b".." in self._path.split(b"/"):
+            raise Refused("its path has .. in it")
+        if stat.S_ISLNK(own.st_mode):
+            raise Refused("it is a symlink")
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise Refused("its directory is writable by everyone")
+        if allowed and not place.startswith(tuple(allowed)):
+            raise Refused("it is in no --log-allowlist-dir")
+        if _syscalls.is_locked(log_fd):
+            raise Refused("another process has locked it")
+
+    def _shift(self, dir_fd: int) -> None:
+        """Make `.1` free, from the first gap or the oldest backup downwards, and move the log."""
+        last = 1
+        while self._backup(dir_fd, last) and last < self.backups:
+            last += 1
+        for ending in (b"", _GZIP):  # before something else takes its number
+            self._unlink(dir_fd, b".%d%b" % (last, ending))
+        for number in range(last - 1, 0, -1):
+            ending = self._backup(dir_fd, number)[1:]
+            self._rename(dir_fd, b".%d%b" % (number, ending), b".%d%b" % (number + 1, ending))
+        self._rename(dir_fd, b"", b".1")
+
+    def _backup(self, dir_fd: int, number: int) -> bytes:
+        """Return b"" for none, "+" or "+.gz"; a file that was compressed already is removed."""
+        if self._size(dir_fd, b".%d%b" % (number, _GZIP)) >= 0:
+            self._unlink(dir_fd, b".%d" % number)
+            return b"+" + _GZIP
+        return b"+" if self._size(dir_fd, b".%d" % number) >= 0 else b""
+
+    def _size(self, dir_fd: int, ending: bytes) -> int:
+        """Return the size of the file with that ending, -1 if there is none."""
+        try:
+            name = self._name + ending
+            return _syscalls.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return -1
+
+    def _unlink(self, dir_fd: int, ending: bytes) -> None:
+        try:
+            _syscalls.unlink(self._name + ending, dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def _rename(self, dir_fd: int, old: bytes, new: bytes) -> None:
+        names = self._name + old, self._name + new
+        _syscalls.rename(*names, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
