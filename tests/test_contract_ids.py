@@ -23,6 +23,8 @@ SECTION_OF = {
     "LOG": 6,
     "ROT": 6,
     "REOPEN": 6,
+    "JSON": 6,
+    "GZ": 6,
     "JRN": 6,
     "PASS": 6,
     "ATT": 7,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PROGRAM_LINES = 3500
+PROGRAM_LINES = 5000
 MODULE_LINES = 400
 TABLES = ("build_ffi.py", "_syscalls.py")  # one entry a call: longer, and read like a table
 
@@ -48,7 +48,7 @@ def lines_of(path: Path) -> int:
     return path.read_bytes().count(b"\n")
 
 
-def test_the_program_has_fewer_than_3500_lines() -> None:
+def test_the_program_has_fewer_than_5000_lines() -> None:
     counts = {str(path.relative_to(ROOT)): lines_of(path) for path in sources()}
     assert sum(counts.values()) < PROGRAM_LINES, counts
 

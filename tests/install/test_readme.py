@@ -39,8 +39,6 @@ def unsupported() -> list[str]:
 ARGUMENTS = {
     "--restore": "/tmp",
     "--sdnotify-socket": "/tmp/notify",
-    "--log-size-max": "100",
-    "--log-global-size-max": "100",
 }
 
 

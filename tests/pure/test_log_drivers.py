@@ -28,6 +28,24 @@ def refused(*specs: bytes, labels: list[bytes] | None = None, tag: bytes | None 
     return caught.value.text
 
 
+@pytest.mark.contract("JSON-1")
+def test_json_file_is_a_file_of_another_format_and_the_last_file_wins() -> None:
+    assert (planned(b"/a").path, planned(b"/a").driver) == (b"/a", b"k8s-file")
+    assert (planned(b"json-file:/a:b").path, planned(b"json-file:/a").driver) == (
+        b"/a:b",
+        b"json-file",
+    )
+    both = planned(b"json-file:/a", b"/b")
+    assert (both.path, both.driver, len(both.warnings)) == (b"/b", b"k8s-file", 1)
+    assert planned(b"/b", b"json-file:/b").driver == b"json-file"
+    assert planned(b":json-file").path == b"json-file"
+    assert planned(b"./json-file:x").driver == b"k8s-file"
+    assert refused(b"json-file:") == refused(b"json-file") == b"json-file requires a filename"
+    assert refused(b"json-file:/a", tag=b"t") == b"json-file doesn't support --log-tag"
+    assert refused(b"json-file:/a", labels=[b"A=1"]) == b"json-file doesn't support --log-label"
+    assert planned(b"json-file:/a", b"journald", tag=b"t").journald
+
+
 PATHS = [
     (b"log", b"log"),
     (b"/var/log/x", b"/var/log/x"),
@@ -163,10 +181,10 @@ def test_a_label_is_an_upper_case_name_and_a_value(label: bytes, text: bytes) ->
 
 
 def test_the_file_is_opened_after_all_specifications_and_before_tag_label_and_id() -> None:
-    opened: list[bytes] = []
+    opened: list[bytes | None] = []
 
-    def fail(path: bytes) -> None:
-        opened.append(path)
+    def fail(plan: LogPlan) -> None:
+        opened.append(plan.path)
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
     def text_of(*specs: bytes) -> bytes:
