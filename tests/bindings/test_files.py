@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -228,6 +230,7 @@ HANDED_ON = [
     "pidfd_open",
     "pread",
     "read",
+    "readlink",
     "readv",
     "rename",
     "rmdir",
@@ -246,6 +249,39 @@ HANDED_ON = [
 def test_what_os_has_is_handed_on_unchanged(name: str) -> None:
     assert getattr(_syscalls, name) is getattr(os, name)
     assert getattr(syscalls, name) is getattr(os, name)
+
+
+@pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+@pytest.mark.parametrize("place", [(0, 0), (5, 1)])
+def test_a_lock_counts_while_another_process_has_it(
+    tmp_path: Path, own: Own, kind: int, place: tuple[int, int]
+) -> None:
+    start, length = place
+    fd = own(os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR))
+    assert not syscalls.is_locked(fd)
+    fcntl.lockf(fd, kind, length, start)
+    assert not syscalls.is_locked(fd)
+    fcntl.lockf(fd, fcntl.LOCK_UN)
+    code = "import fcntl, sys; file = open(sys.argv[1], 'r+'); "
+    code += f"fcntl.lockf(file, {kind}, {length}, {start}); print('locked'); input()"
+    command = [sys.executable, "-u", "-c", code, str(tmp_path / "file")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        assert syscalls.is_locked(fd)
+        other.communicate(b"\n")
+    assert not syscalls.is_locked(fd)
+
+
+def test_a_lock_of_another_open_file_description_counts_too(tmp_path: Path, own: Own) -> None:
+    fd = own(os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR))
+    with open(tmp_path / "file", "r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # of another kind: it does not count
+        assert not syscalls.is_locked(fd)
+        whole = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, whole)
+        assert syscalls.is_locked(fd)
+    assert not syscalls.is_locked(fd)
 
 
 def test_files_are_made_used_and_removed_by_the_functions_handed_on(
