@@ -1,26 +1,39 @@
 """Fill descriptors 0-2 and block signals, then launch.
 
 With one of 0-2 closed, the next file would become stdio; a signal to end would end in a traceback.
+`lowconmon logs` is another program: the reader of logs, ended by signals as any.
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # in memory; signal costs 0.9 MB
 import os
+import sys
 
 
 def main() -> None:
-    """Run the program conmon."""
-    ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    """Run the program conmon, or the reader of logs."""
+    reads = sys.argv[1:2] == ["logs"] and os.path.basename(sys.argv[0]) != "conmon"
+    if reads:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    else:
+        ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
         fd = os.open("/dev/null", os.O_RDWR)
     os.close(fd)
     try:
-        from . import launch
+        if reads:
+            from . import reader
+        else:
+            from . import launch
     except ImportError as error:  # another system, or a kernel that is too old
         os.write(2, f"conmon: {error}\n".encode())
         os._exit(1)
+    if reads:
+        sys.exit(reader.main(sys.argv[2:]))
     launch.launch(blocked)
 
 

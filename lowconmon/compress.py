@@ -40,9 +40,7 @@ def verify(source: int, target: int) -> bool:
             packed = os.pread(target, _PIECE, packed_at)
             packed_at += len(packed)
         text = unpacker.decompress(packed, _PIECE)
-        if not packed and not text:
-            return False
-        if text != os.pread(source, len(text), at):
+        if not (packed or text) or text != os.pread(source, len(text), at):
             return False
         at += len(text)
     return not (unpacker.unused_data or os.pread(target, 1, packed_at) or os.pread(source, 1, at))

@@ -84,22 +84,24 @@ class Journal:
         """Do nothing: that is journald's business."""
 
     def close(self) -> None:
-        """Close the socket, with a last try to send what waits."""
-        if self._closed:
-            return
+        """Send what waits as long as journald takes it, for at most 5 s, and close the socket."""
+        if not self._closed:
+            self._closed = True
+            self._loop.call_later(_HANG_MS, self.detach)
+            self._flush()
+
+    def detach(self) -> None:
+        """Close the socket at once, and count what is lost."""
         was_full, self._closed = self.full(), True
-        self._flush()
         self._retry.cancel()
         self._patience.cancel()
         self._entries.drop()
         lost = self._entries.lost + len(self._batch)
         if lost:
             self._diagnostics.warn(f"{lost} messages could not be written to the journal")
-        self._fd, self._batch = self._loop.discard(self._fd), []
+        self._fd, self._batch, self._entries.lost = self._loop.discard(self._fd), [], 0
         if was_full:
             self.on_room()
-
-    detach = close
 
     def _go_on(self) -> None:
         if not self._batch:  # else the socket, or a timer, says when
@@ -110,8 +112,27 @@ class Journal:
 
     def _flush(self) -> None:
         """Send what waits, as far as the socket takes it, and see to the rest."""
-        was_full, progress = self.full(), False
+        was_full = self.full()
         self._retry.cancel()
+        if self._send_batches() or self._fd < 0:
+            self._patience.cancel()
+            self._hangs = False
+        if not self._batch:
+            self._loop.remove_writer(self._fd)
+        elif self._fd < 0:
+            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
+        else:
+            self._loop.add_writer(self._fd, self._flush)
+            if not self._patience.handler and not self._hangs:
+                self._patience = self._loop.call_later(_HANG_MS, self._give_up)
+        if was_full and not self.full():
+            self.on_room()
+        if self._closed and (self._fd < 0 or self._hangs or not self._batch):
+            self.detach()
+
+    def _send_batches(self) -> bool:
+        """Send for one turn; return whether the socket took anything. The batch is what is left."""
+        progress = False
         try:
             for _ in range(_MAX_TURN):
                 self._batch = self._batch or self._entries.take()
@@ -121,22 +142,10 @@ class Journal:
                 progress = True
             self._batch = self._batch or self._entries.take()
         except OSError as error:
-            if error.errno != errno.EAGAIN:
+            if error.errno != errno.EAGAIN:  # EAGAIN: journald is slow
                 self._diagnostics.warn("Failed to write to the journal", error)
                 self._fd = self._loop.discard(self._fd)
-        if progress or not self._batch or self._fd < 0:
-            self._patience.cancel()
-            self._hangs = False
-        if self._batch and self._fd >= 0:
-            self._loop.add_writer(self._fd, self._flush)
-            if not self._patience.handler and not self._hangs:
-                self._patience = self._loop.call_later(_HANG_MS, self._give_up)
-        elif self._batch:
-            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
-        else:
-            self._loop.remove_writer(self._fd)
-        if was_full and not self.full():
-            self.on_room()
+        return progress
 
     def _give_up(self) -> None:
         """Hold up the container no longer, until the socket takes something."""
