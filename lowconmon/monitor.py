@@ -75,7 +75,7 @@ class Monitor:
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
-        self._unfinished = {"clients", "exit command"}
+        self._unfinished = {"clients", "exit command", "logs"}
         files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
         self._exit_paths = [directory + name for directory, name in files if directory is not None]
 
@@ -330,7 +330,7 @@ class Monitor:
             self._logs.sync()
 
     def _do_close_all(self) -> None:
-        self._logs.close()
+        self._logs.close(lambda: self._finished("logs"))
         self._loop.call_later(0, self._fifos.close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
         if self._sync_pipe.idle():

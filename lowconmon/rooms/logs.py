@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Any, Callable, Compression, Driver, Loop
 
-_SETTLE_MS, _SETTLE_TRIES = 100, 10
+_SETTLE_MS, _SETTLE_TRIES, _CLOSE_TRIES = 100, 10, 60
 
 
 class Logs:
@@ -56,10 +56,11 @@ class Logs:
         for driver in self.drivers:
             driver.sync()
 
-    def close(self) -> None:
-        """Close all of them, each on its own."""
+    def close(self, then: "Callable[[], object]") -> None:
+        """Close all of them, each on its own; call *then* when that is done, or after 6 s."""
         for room in self.rooms():
             self._loop.call_later(0, room.close)
+        self._loop.call_later(0, lambda: self._settle(then, _CLOSE_TRIES))
 
     def _settle(self, then: "Callable[[], object]", tries: int) -> None:
         if tries and any(driver.holds() for driver in self.drivers):

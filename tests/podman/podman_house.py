@@ -244,6 +244,15 @@ class House:
             [*self._enter, "--", *command], env=self.environment, check=False, timeout=10
         )
 
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start another program than podman inside; it dies with the house, if not before."""
+        return subprocess.Popen(
+            [*self._enter, "--", *command],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def mounts(self) -> list[str]:
         """Return the mount points below podman's directories."""
         lines = self.path("/proc/1/mountinfo").read_text().splitlines()
