@@ -31,9 +31,9 @@ class LogFile:
     """One log file; what is no regular file is never mended, cut, rotated or synced."""
 
     __slots__ = (
-        *("_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost", "_name"),
-        *("_notice", "_path", "_put_off_until_ns", "_records", "_regular", "_retry", "_rotated"),
-        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
+        *("_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost", "_missing_end"),
+        *("_name", "_notice", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
+        *("_rotated", "_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
         *("on_room", "on_rotated"),
     )
 
@@ -191,29 +191,34 @@ class LogFile:
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _adopt(self, fd: int) -> None:
-        """Go on in the file *fd*."""
+        """Go on in the file *fd*, behind what a crash may have left open there."""
         status = _syscalls.fstat(fd)
-        self._regular, self._size = stat.S_ISREG(status.st_mode), status.st_size
-        if self._regular and self._size:
-            try:
-                self._size += self._mend(fd, self._size)
-            except OSError as error:  # not readable, or full: append all the same
-                self._diagnostics.warn(f"Failed to mend the end of {self._name}", error)
         if self._fd >= 0:
             self._loop.discard(self._fd)
-        self._fd, self._begun = fd, 0
-
-    def _mend(self, fd: int, size: int) -> int:
-        """Make the last record whole; return by how much the file grew."""
-        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd, self._begun, self._missing_end = fd, 0, b""
+        self._regular, self._size = stat.S_ISREG(status.st_mode), status.st_size
         try:
-            tail = _syscalls.pread(reader_fd, _TAIL, max(size - _TAIL, 0))
+            if self._regular and self._size:
+                cut, self._missing_end = self._records.mend_tail(self._tail())
+                if cut:
+                    self._missing_end = b"\n"  # if it cannot be cut off
+                    _syscalls.ftruncate(fd, self._size - cut)
+                    self._size, self._missing_end = self._size - cut, b""
+                self._end_last_record()
+        except OSError as error:  # not readable: append all the same; full: see _write_out
+            self._diagnostics.warn(f"Failed to mend the end of {self._name}", error)
+
+    def _tail(self) -> bytes:
+        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _syscalls.pread(reader_fd, _TAIL, max(self._size - _TAIL, 0))
         finally:
             _syscalls.close(reader_fd)
-        cut, append = self._records.mend_tail(tail)
-        if cut:
-            _syscalls.ftruncate(fd, size - cut)
-        return _syscalls.write(fd, append) - cut if append else -cut
+
+    def _end_last_record(self) -> None:
+        if self._missing_end:
+            self._size += _syscalls.write(self._fd, self._missing_end)
+            self._missing_end = b""
 
     def _flush(self, stream: bytes = b"") -> None:
         """Write what is held, and settle what cannot be; all of it is of *stream*, if given."""
@@ -253,6 +258,7 @@ class LogFile:
     def _write_out(self) -> None:
         """Write what is held, into fresh files where need be, until an OSError says no more."""
         self._held = self._held or self._tell()
+        self._end_last_record()
         while self._held:
             end = self._fitting()
             if not end:
