@@ -277,10 +277,8 @@ class LogFile:
         if not limited or left >= len(self._held) or time.monotonic_ns() < self._put_off_until_ns:
             return len(self._held)
         end = self._held.rfind(b"\n", 0, max(left, 0)) + 1
-        if not end and (
-            self._begun or self._size <= 0
-        ):  # larger than the limit: a file for it alone
-            end = self._held.find(b"\n") + 1
+        if not end and (self._begun or self._size <= 0):
+            end = self._held.find(b"\n") + 1  # larger than the limit: a file for it alone
         return end
 
     def _begin_fresh(self) -> None:

@@ -107,6 +107,13 @@ DIFFERENCES = (
         "CONTRACT, section 1: where a system call failed, its error text follows",
     ),
     Difference("help", b"", b"", "our own descriptions, and the names of the values"),
+    Difference(
+        "the driver json-file",
+        b"[conmon:e]: No such log driver json-file\n",
+        b"[conmon:e]: json-file requires a filename\n",
+        "JSON-1, ours: an own driver",
+        (*_READY, b"-l", b"json-file:"),
+    ),
     Difference("the mode of a log file", b"0600", b"0640", "CONTRACT, section 6"),
     Difference(
         "more than one log file", b"says nothing", b"a warning", "ours: CONTRACT, section 6"
@@ -124,8 +131,25 @@ def in_our_words(stdout: bytes, stderr: bytes) -> tuple[bytes, bytes]:
     return stdout, stderr
 
 
+def brief(text: bytes) -> bytes:
+    """Return a text, a long one with its length in the place of most of it."""
+    return text if len(text) <= LONG else b"%b... (%d bytes)" % (text[:10], len(text))
+
+
+def entry_in_our_words(entry: dict[bytes, bytes], *, partial: bool) -> dict[bytes, bytes]:
+    """Return an entry of the journal as ours where the oracle sent this.
+
+    The rows of the life "the journal gets entries" say why, and that it is so: it does without this.
+    """
+    entry = {name: value for name, value in entry.items() if not name.startswith(b"CODE_")}
+    if not partial:
+        entry[b"MESSAGE"] = entry[b"MESSAGE"].removesuffix(b"\n")
+    return entry
+
+
 # Lives: test_lives.py plays them under both and finds exactly these values.
 
+LONG = 120  # bytes of a record or message that are compared as they are
 ABSENT = "absent"  # in the place of a field that was not seen at all
 ANY = "any value"
 
@@ -133,8 +157,9 @@ ANY = "any value"
 class LifeDifference(NamedTuple):
     """One row: in each life that a pattern of *lives* names, the field differs exactly so.
 
-    *field* may be a pattern: then all that match differ so. *but* are lives in which the row does
-    not hold. A field that is not seen in a life is passed over if "*" is among the patterns.
+    *field* may be a pattern: then all that match differ so. In the lives that a pattern of *but*
+    names, the row does not hold. A field that is not seen in a life is passed over if "*" is among
+    the patterns.
     """
 
     lives: tuple[str, ...]
@@ -157,6 +182,25 @@ def _exit_files(
     ]
 
 
+def _log(
+    lives: tuple[str, ...], name: str, oracle: list[bytes], ours: list[bytes], why: str
+) -> list[LifeDifference]:
+    """Return the rows of a log, in a life whose records are compared: the lines of stdout."""
+    records = [[b"stdout F " + brief(line) for line in lines] for lines in (oracle, ours)]
+    texts = [b"".join(line + b"\n" for line in lines) for lines in (oracle, ours)]
+    return [
+        LifeDifference(lives, f"{name}: records", records[0], records[1], why),
+        LifeDifference(lives, f"{name}: stdout", texts[0], texts[1], why),
+    ]
+
+
+def _sent(*lengths: int) -> list[tuple[str, bytes, bytes]]:
+    """Return messages on stdout of so many x; a negative length is that of a partial message."""
+    return [
+        ("stdout", brief(b"x" * abs(length)), b"true" if length < 0 else b"") for length in lengths
+    ]
+
+
 _RUNC_FAILS = (
     b'{"data": -1, "message": "TIME level=error msg=\\"exec failed: unable to start container '
     b'process: exec: \\\\\\"/bin/none\\\\\\": stat /bin/none: no such file or directory\\"\\n"}\n'
@@ -168,6 +212,7 @@ _FAILED = (
     *("a terminal is not handed over", "a terminal fails with words"),
     *("an exec session with a terminal fails", "hostrun fails"),
     *("an exec in a container of runc /bin/none", "an invalid LISTEN PID"),
+    "a start fails beside the journal",
     "the runtime gets while it creates *",
 )
 _SEEM_TO_START = (  # to the oracle
@@ -185,6 +230,25 @@ _NO_MONITOR_PID_FILE = ("the monitors pid file cannot be written",)
 _BAD_PIPES = ("the attach pipe is missing", "the sync pipe is not there *")
 _EXEC = ["@/runtime", "exec", "--pid-file", "@/pidfile", "--process", "@/process.json", "--detach"]
 _CONSOLE = ["--console-socket", "SOCKET", "0123456789abcdef"]
+_A, _B, _C, _D, _O = (letter * 54 for letter in (b"a", b"b", b"c", b"d", b"o"))
+_COUNTED = "ROT-2: 2.1.6 counts only what it has written itself"
+_KEPT = "REOPEN-4, ours: the file is kept, nothing is lost"
+_RESTARTED = "ROT-4: the size is the file's; 2.1.6 counts on from that of the old one"
+_CUT = (
+    "JRN-9: a message is of 8192 bytes, newline or not; 2.1.6 counts the newline, and cuts by reads"
+)
+_IDENTITY = (b"CONTAINER_ID", b"0123456789ab"), (b"CONTAINER_ID_FULL", b"0123456789abcdef")
+_IDENTIFIER = (b"SYSLOG_IDENTIFIER", b"0123456789ab")
+_PLAIN_ENTRY = (*_IDENTITY, (b"PRIORITY", b"6"), _IDENTIFIER)
+_PLAIN_ERROR = (*_IDENTITY, (b"PRIORITY", b"3"), _IDENTIFIER)
+_NAMES = [
+    *(b"CONTAINER_ID", b"CONTAINER_ID_FULL", b"CONTAINER_PARTIAL_MESSAGE", b"MESSAGE"),
+    *(b"PRIORITY", b"SYSLOG_IDENTIFIER"),
+]
+_PREFIX = "JRN-11, ours: the prefix is a field; 2.1.6 leaves it in the line"
+_TTY_REFUSED = ("a terminal is passed through as *",)
+_NO_TTY = b"cannot use a tty with passthrough logging mode to prevent attacks via TIOCSTI"
+_TTY = "PASS-5: to pass a terminal on is the manager's decision"
 _LINKED = (
     "the attach socket is reached by a link",
     "an old link is in the way of the new one",
@@ -207,10 +271,20 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
                 b"}\n",
             ),
             (("a runtime fails in a legacy exec without words",), b"exit_code", b"}\n"),
+            (
+                tuple(
+                    f"a start fails beside passthrough {how}"
+                    for how in ("with words", "in an exec")
+                ),
+                b"data",
+                b"}\n",
+            ),
+            (("a start fails beside passthrough in a legacy exec",), b"exit_code", b"}\n"),
             (("a runtime fails in a legacy create without words",), b"pid", b"}\n"),
             (
                 (
                     "a runtime fails without a pid file",
+                    "a start fails beside passthrough without a pid file",
                     "a runtime fails in an exec without a pid file",
                     "a runtime fails in the foreground without a pid file",
                 ),
@@ -382,6 +456,206 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
         b"[conmon:w]: Only the last log file is written, not @/ctr.log\n",
         "LOG-7, ours: a warning",
     ),
+    LifeDifference(
+        ("of three logs the last is written",),
+        "launcher: stderr",
+        b"",
+        b"[conmon:w]: Only the last log file is written, not @/ctr.log\n"
+        b"[conmon:w]: Only the last log file is written, not @/second.log\n",
+        "LOG-7, ours: a warning",
+    ),
+    LifeDifference(
+        ("the journal is told the id 0123456789ab",),
+        "launcher: stderr",
+        b"[conmon:e] Container ID must be longer than 12 characters\n",
+        b"[conmon:e]: Container ID must be longer than 12 characters\n",
+        "DIAG-1: 2.2.1 has the colon in both forms",
+    ),
+    # Limits of log files
+    *_log(
+        ("a log reaches its limit with what was there one byte too long",),
+        *("kept", [_O, b"x" * 55], [b"x" * 55], _COUNTED),
+    ),
+    *_log(("a log reaches its limit by what was there",), "kept", [_O, _A], [_A], _COUNTED),
+    *_log(
+        ("a log reaches its limit beyond by what was there",),
+        *("kept", [_O, b"", b""], [b"", b""], _COUNTED),
+    ),
+    LifeDifference(
+        (
+            "a log reaches its limit with what was there one byte too long",
+            "a log reaches its limit by what was there",
+            "a log reaches its limit beyond by what was there",
+        ),
+        "mode of kept",
+        "-rw-r--r--",
+        "-rw-r-----",
+        _COUNTED,
+    ),
+    *_log(("all logs reach their limit by what was there",), "kept", [_O, _A], [_O], _COUNTED),
+    *_log(
+        ("all logs reach their limit but for one byte by what was there",),
+        *("kept", [_O, _A, _B], [_O, _A], _COUNTED),
+    ),
+    *_log(
+        ("a log reaches its limit with a line of as many bytes as a record",),
+        *("ctr.log", [b""], [b"x" * 8192], "LOG-24: for 2.1.6 it is a P of 8192 bytes and an F"),
+    ),
+    *(
+        row
+        for how in ("renamed", "removed")
+        for row in _log(
+            (f"a log with a limit is reopened that was {how}",),
+            *("ctr.log", [_D], [_C, _D], _RESTARTED),
+        )
+    ),
+    *_log(("a log is reopened that was left",), "ctr.log", [_C, _D], [_A, _B, _C, _D], _KEPT),
+    *_log(
+        ("a log with a global limit is reopened that was left",),
+        *("ctr.log", [_C], [_A, _B, _C], _KEPT),
+    ),
+    LifeDifference(
+        ("a file stands where the fresh log is made and the limit is reached",),
+        "mode of ctr.log",
+        "-rw-r--r--",
+        "-rw-r-----",
+        "ROT-10, ours: that file goes; 2.1.6 truncates and keeps it",
+    ),
+    LifeDifference(
+        ("an empty file stands where the fresh log would be made",),
+        "mode of ctr.log.tmp",
+        "-rw-r--r--",
+        ABSENT,
+        "ROT-21, ours: an empty temporary file goes at the start",
+    ),
+    *(
+        LifeDifference(
+            ("a log with a limit is a device",),
+            field,
+            oracle,
+            ours,
+            "LOG-34, ours: a device is never rotated",
+        )
+        for field, oracle, ours in (
+            ("mode of ctr.log", "-rw-------", "lrwxrwxrwx"),
+            ("link ctr.log", ABSENT, b"/dev/null"),
+            ("ctr.log: stdout", b"two\n", b""),
+        )
+    ),
+    # passthrough
+    *(
+        LifeDifference(
+            (f"descriptors are passed through but for {closed}",),
+            "descriptors",
+            oracle,
+            oracle.replace(b"closed", b"/dev/null"),
+            "PASS-5: one that was closed is /dev/null",
+        )
+        for closed, oracle in (
+            ("0", b"closed pipe pipe"),
+            ("1", b"/dev/null closed pipe"),
+            ("2", b"/dev/null pipe closed"),
+            ("0 1 2", b"closed closed closed"),
+        )
+    ),
+    *_exit_files(_TTY_REFUSED, ABSENT, b"6", _TTY),
+    *(
+        LifeDifference(_TTY_REFUSED, field, oracle, ours, _TTY)
+        for field, oracle, ours in (
+            ("launcher: status", 1, 0),
+            ("runtime: was started", False, ABSENT),
+            ("runtime: *", ABSENT, ANY),
+            ("sync pipe", [], [b'{"data": PID}\n']),
+            ("content of *pid*", ABSENT, b"PID"),
+            ("mode of *pid*", ABSENT, "-rw-r--r--"),
+        )
+    ),
+    *(
+        LifeDifference((f"a terminal is passed through as {which}",), field, oracle, ours, _TTY)
+        for which, field, oracle, ours in (
+            ("0", "launcher: stdout", b"", b"out 0\n"),
+            ("0", "launcher: stderr", b"[conmon:e]: " + _NO_TTY + b"\n", b"err 1\n"),
+            ("1", "on the terminal", b"", b"out 1\r\n"),
+            ("1", "launcher: stderr", b"[conmon:e]: " + _NO_TTY + b"\n", b"err 0\n"),
+            ("2", "launcher: stdout", b"", b"out 1\n"),
+            ("2", "on the terminal", b"[conmon:e]: " + _NO_TTY + b"\r\n", b"err 1\r\n"),
+            (
+                *("0 1 2", "on the terminal"),
+                *(b"[conmon:e]: " + _NO_TTY + b"\r\n", b"out 0\r\nerr 0\r\n"),
+            ),
+        )
+    ),
+    # journald; as `entry_in_our_words` makes them all but in the first of these lives
+    LifeDifference(
+        ("the journal gets entries",),
+        "journal: messages",
+        [("stdout", b"out\n", b""), ("stdout", b"end", b"true")],
+        [("stdout", b"out", b""), ("stdout", b"end", b"true")],
+        "JRN-7, ours: a line is sent without its newline",
+    ),
+    LifeDifference(
+        ("the journal gets entries",),
+        "journal: names",
+        [b"CODE_FILE", b"CODE_FUNC", b"CODE_LINE", *_NAMES],
+        _NAMES,
+        "JRN-2: 2.1.6 adds the place in its own source",
+    ),
+    *(
+        LifeDifference(
+            (f"the journal gets {what}",), "journal: messages", _sent(*oracle), _sent(*ours), _CUT
+        )
+        for what, oracle, ours in (
+            ("a line as long as 8192", (-8192, 0, 1), (8192, 1)),
+            ("a line as long as 16384", (-8192, -8192, 0, 1), (-8192, 8192, 1)),
+            ("an unfinished line as long as 8193", (1, -8193), (1, -8192, -1)),
+            ("an unfinished line as long as 16383", (1, -16382, -1), (1, -8192, -8191)),
+            ("an unfinished line as long as 16384", (1, -16382, -2), (1, -8192, -8192)),
+            ("an unfinished line as long as 16385", (1, -16382, -3), (1, -8192, -8192, -1)),
+            ("an unfinished line as long as 20000", (1, -16382, -3618), (1, -8192, -8192, -3616)),
+            ("a line in two pieces of 100 9000", (-8292, 808), (-8192, 908)),
+            ("a line in two pieces of 8191 8192", (-16383, 0), (-8192, 8191)),
+            ("a line in two pieces of 8192 8192", (-8192, -8192, 0), (-8192, 8192)),
+        )
+    ),
+    *(
+        LifeDifference((life,), f"journal: {field}", oracle, ours, _PREFIX)
+        for life, field, oracle, ours in (
+            (
+                *("the journal gets prefixes", "stdout"),
+                *(b"<0>a\n<4>b\n<7>\n<5>end", b"a\nb\n\nend"),
+            ),
+            ("the journal gets prefixes", "stderr", b"<6>c\n", b"c\n"),
+            (
+                *("the journal gets prefixes", "beside stdout", [_PLAIN_ENTRY]),
+                [
+                    (*_PLAIN_ENTRY, (b"SYSLOG_PRIORITY_PREFIX", number))
+                    for number in (b"0", b"4", b"5", b"7")
+                ],
+            ),
+            (
+                *("the journal gets prefixes", "beside stderr", [_PLAIN_ERROR]),
+                [(*_PLAIN_ERROR, (b"SYSLOG_PRIORITY_PREFIX", b"6"))],
+            ),
+        )
+    ),
+    *(
+        LifeDifference((life,), f"journal: {field}", oracle, ours, _PREFIX)
+        for life, oracle_text, our_text in (
+            ("a client gets what the journal gets", b"<4>out\nend", b"out\nend"),
+            (
+                "a file and the journal get everything",
+                *(b"one\n\n<4>two\nthreeend", b"one\n\ntwo\nthreeend"),
+            ),
+        )
+        for field, oracle, ours in (
+            ("stdout", oracle_text, our_text),
+            (
+                "beside stdout",
+                [_PLAIN_ENTRY],
+                [_PLAIN_ENTRY, (*_PLAIN_ENTRY, (b"SYSLOG_PRIORITY_PREFIX", b"4"))],
+            ),
+        )
+    ),
     # What lives on
     *_exit_files(_HUP, ABSENT, b"115", "SIG-4, ours: HUP kills conmon"),
     LifeDifference(
@@ -452,6 +726,7 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
         ["fifo 600 pipe"],
         ["fifo 777 pipe"],
         "RT-12: newer than 2.1.6",
+        ("*passthrough*", "* passed through*"),  # these are not the monitor's
     ),
     LifeDifference(
         ("*",),

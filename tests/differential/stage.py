@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.differential.oracle_differences import brief, entry_in_our_words
+from tests.support.journald import FakeJournald, Fields, connect
 from tests.support.life import (
     DEADLINE,
     Gate,
@@ -42,6 +44,7 @@ PLAIN = (  # what has another name or number each time
     (re.compile(rb"^(COVERAGE_PROCESS_CONFIG=).*", re.DOTALL), rb"\1"),
 )
 SCENERY = ("runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun")  # files that the test made
+JOURNAL_QUEUE = 512  # datagrams, as systemd has it: the oracle waits when it is full
 
 Play = Callable[["Stage"], None]
 LIVES: dict[str, Play] = {}
@@ -78,6 +81,9 @@ class Stage:
         self.messages: list[bytes] = []
         self.clients: list[socket.socket] = []
         self.logs = [self.life.log]
+        self.exact = False  # whether the records of a log are compared, not only its text
+        self.journald: FakeJournald | None = None
+        self.journal_detail = ""  # or "messages", or "as sent": what else of it is compared
         self.gates: dict[str, Gate] = {}
         self.monitor_fd = -1
         self.cleanups: list[Callable[[], object]] = []
@@ -105,6 +111,14 @@ class Stage:
         """Return the option for an exit command that writes down what it was given."""
         path = self.directory / "scenery-exit-command"
         return ["--exit-command", str(Witness(self.life, "exit-command").program(path, end))]
+
+    def journal(self) -> FakeJournald:
+        """Put a journald in the way of the life, its entries to be compared at the end."""
+        path = self.directory / "scenery-journald"
+        connect(self.life, path)
+        self.journald = FakeJournald(path).start(JOURNAL_QUEUE)
+        self.cleanups.append(self.journald.stop)
+        return self.journald
 
     def watch_runtime(self, *, signals: bool = False) -> None:
         """Put a program before the runtime that writes down what it was given."""
@@ -182,6 +196,11 @@ class Stage:
         assert self.life.conmon_pid_file.exists(), "there is no monitor"
         wait_until(lambda: text in (read_if_there(self.life.log) or b""), f"{text!r} in the log")
 
+    def entries(self, count: int) -> None:
+        """Wait until the journal has so many entries."""
+        assert self.journald
+        self.journald.wait(lambda entries: len(entries) >= count, f"{count} entries")
+
     def control_is_read(self) -> None:
         """Wait until the monitor has read what was written to ctl."""
         fd = os.open(self.life.bundle / "ctl", os.O_RDONLY | os.O_NONBLOCK)
@@ -230,6 +249,8 @@ class Stage:
         self.see_files()
         for log in self.logs:
             self.see_log(log)
+        if self.journald:
+            self.see_journal(self.journald.read())
         self.see_witness("runtime", Witness(one))
         self.see_witness("exit command", Witness(one, "exit-command"))
         if "--console-socket" in (words := self.seen.get("runtime: arguments", [])):
@@ -279,14 +300,50 @@ class Stage:
             return
         assert content == b"" or content.endswith(b"\n"), content[-80:]
         texts: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        records: list[bytes] = []
         for line in content.split(b"\n")[:-1]:
             record = RECORD.fullmatch(line)
             assert record, line[:200]
             stream, kind, text = record.groups()
             assert len(text) <= 8192, line[:100]
             texts[stream.decode()] += text + (b"\n" if kind == b"F" else b"")
+            records.append(b"%b %b %b" % (stream, kind, brief(text)))
         for stream, text in texts.items():
             self.seen[f"{log.name}: {stream}"] = self.plain(text)
+        if self.exact:
+            self.seen[f"{log.name}: records"] = records
+
+    def see_journal(self, entries: list[Fields]) -> None:
+        """Note the text of each stream, the fields beside it, and the messages if they are asked for.
+
+        As in a file, the parts of a line are joined: where a line is cut depends on the reads.
+        """
+        streams = {b"6": "stdout", b"3": "stderr"}
+        texts = dict.fromkeys(streams.values(), b"")
+        beside: dict[str, set[tuple[tuple[bytes, bytes], ...]]] = {name: set() for name in texts}
+        messages = []
+        names: set[bytes] = set()
+        for fields in entries:
+            entry = dict(fields)
+            assert len(entry) == len(fields), fields
+            names |= entry.keys()
+            partial = entry.pop(b"CONTAINER_PARTIAL_MESSAGE", b"")
+            if self.journal_detail != "as sent":
+                entry = entry_in_our_words(entry, partial=bool(partial))
+            message = entry.pop(b"MESSAGE")
+            stream = streams[entry[b"PRIORITY"]]
+            messages.append((stream, brief(message), partial))
+            texts[stream] += message + (b"" if partial else b"\n")
+            beside[stream].add(tuple(sorted(entry.items())))
+        if self.journal_detail == "as sent":
+            self.seen["journal: messages"] = messages
+            self.seen["journal: names"] = sorted(names)
+            return
+        for stream in texts:
+            self.seen[f"journal: {stream}"] = texts[stream]
+            self.seen[f"journal: beside {stream}"] = sorted(beside[stream])
+        if self.journal_detail:
+            self.seen["journal: messages"] = messages
 
     def see_witness(self, name: str, witness: Witness) -> None:
         """Note what a program was given."""

@@ -103,8 +103,9 @@ def access(path: bytes) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def open_file(path: bytes) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
+def open_file(plan: log_drivers.LogPlan) -> None:
+    assert plan.path is not None
+    os.close(os.open(plan.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640))
 
 
 def ours(arguments: list[bytes]) -> tuple[int | None, bytes]:

@@ -1,8 +1,9 @@
 """Play the same lives under Debian's conmon and under lowconmon; both must leave the same.
 
 Each life is a function that plays on a `Stage`, once with the oracle and once with ours, in two
-directories of the same layout. Compared is all that a manager can see: the launcher, each message,
-each file, the log, what clients got, what the runtime and the exit command were given.
+directories of the same layout; lives about logs are in log_lives.py. Compared is all that a manager
+can see: the launcher, each message, each file, the log, the journal, what clients got, what the
+runtime and the exit command were given.
 
 Acceptable: a difference that stands in LIFE_DIFFERENCES (oracle_differences.py), exactly as it
 stands there. Not acceptable: any other difference, and a row there that is true no more.
@@ -27,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from tests.differential import log_lives
 from tests.differential.oracle_differences import ABSENT, ANY, LIFE_DIFFERENCES, LifeDifference
 from tests.differential.stage import CID, LIVES, Stage, life
 from tests.support import ROOT
@@ -136,58 +138,6 @@ def a_log_that_exists_is_appended_to(stage: Stage) -> None:
     stage.life.log.write_bytes(old)
     stage.life.stub("echo new")
     stage.start()
-
-
-# The logs
-
-
-@life("none", "off", "null", "none:x")
-def a_life_without_a_log(stage: Stage, driver: str) -> None:
-    stage.logs = []
-    stage.life.stub("echo lost; exit 4")
-    stage.start("-l", driver, omit=("-l",))
-
-
-@life()
-def a_log_path_stands_without_a_driver(stage: Stage) -> None:
-    stage.life.stub("echo out")
-    stage.start("-l", str(stage.life.log), omit=("-l",))
-
-
-@life()
-def of_two_logs_the_last_is_written(stage: Stage) -> None:
-    second = stage.directory / "second.log"
-    stage.logs.append(second)
-    stage.life.stub("echo out")
-    stage.start("-l", f"k8s-file:{second}")
-
-
-@life()
-def a_log_none_beside_a_file_adds_nothing(stage: Stage) -> None:
-    stage.life.stub("echo out")
-    stage.start("-l", "none")
-
-
-@life("renamed", "removed")
-def a_log_is_reopened_that_was(stage: Stage, what: str) -> None:
-    wait = stage.gate()
-    old = stage.directory / "old.log"
-    stage.life.stub(f"echo before; {wait}; echo after; printf end")
-    stage.start()
-    stage.logged(b"before")
-    if what == "renamed":
-        stage.logs.append(stage.life.log.rename(old))
-    else:
-        stage.life.log.unlink()
-    stage.life.control(b"2 0 0\n")
-    wait_until(stage.life.log.exists, "the fresh log")
-    stage.open_gate()
-
-
-@life()
-def a_log_is_kept_without_a_sync(stage: Stage) -> None:
-    stage.life.stub("echo out")
-    stage.start("--no-sync-log")
 
 
 # Stdin
@@ -631,7 +581,7 @@ def exec_sync(stage: Stage, *more: str) -> list[str]:
     spec.write_text("{}")
     arguments = ["-c", CID, "-n", "name", "-r", str(one.runtime), "-p", str(one.pid_file), "-e"]
     arguments += ["-l", str(one.log), "--runtime-arg", "--root=/x", "--log-level", "info"]
-    arguments += ["--socket-dir-path", "/nonexistent"]
+    arguments += ["--socket-dir-path", "/nonexistent", "--log-global-size-max", "16777216"]
     return [*arguments, "--exec-process-spec", str(spec), *more]
 
 
@@ -642,6 +592,14 @@ def an_exec_as_cri_o_does_it_exits_with(stage: Stage, how: tuple[Any, ...]) -> N
     stage.start(
         raw=exec_sync(stage, *more), sync_kind=socket.SOCK_STREAM, wait=False, cwd=stage.life.bundle
     )
+
+
+@life(100, 101, 16777216)
+def an_exec_as_cri_o_does_it_has_a_global_limit_of(stage: Stage, limit: int) -> None:
+    stage.exact = True
+    log_lives.saying(stage, log_lives.Piece(log_lives.A + log_lives.B))
+    arguments = exec_sync(stage, "--log-global-size-max", str(limit))
+    stage.start(raw=arguments, sync_kind=socket.SOCK_STREAM, wait=False, cwd=stage.life.bundle)
 
 
 @life((), ("--sync",))
@@ -1097,13 +1055,16 @@ def perform(sentence: str, directory: Path, command: list[str]) -> dict[str, Any
         stage.end()
 
 
+def is_among(sentence: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(sentence, pattern) for pattern in patterns)
+
+
 def rows_for(sentence: str) -> list[LifeDifference]:
     """Return the rows of the table that are about a life."""
     return [
         row
         for row in LIFE_DIFFERENCES
-        if any(fnmatch.fnmatchcase(sentence, pattern) for pattern in row.lives)
-        and sentence not in row.but
+        if is_among(sentence, row.lives) and not is_among(sentence, row.but)
     ]
 
 
@@ -1152,7 +1113,6 @@ def test_both_monitors_leave_the_same(sentence: str, home: Path) -> None:
 
 def test_every_row_is_about_some_life() -> None:
     for row in LIFE_DIFFERENCES:
-        for pattern in row.lives:
+        for pattern in (*row.lives, *row.but):
             assert fnmatch.filter(LIVES, pattern), row
-        assert all(sentence in LIVES for sentence in row.but), row
         assert row.oracle != row.ours, row
