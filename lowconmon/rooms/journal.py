@@ -30,7 +30,7 @@ class Journal:
 
     __slots__ = (
         *("_batch", "_closed", "_diagnostics", "_entries", "_fd", "_hangs", "_loop", "_lost"),
-        *("_patience", "_retry", "on_room"),
+        *("_met", "_patience", "_retry", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -54,7 +54,7 @@ class Journal:
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
         self._batch: list[bytes] = []  # datagrams taken out of the entries, to be sent first
         self._fd, self._lost = -1, 0  # messages that were warned about
-        self._closed = self._hangs = False
+        self._closed = self._hangs = self._met = False
         self._retry = self._patience = loop.call_later(0, int)
 
     def full(self) -> bool:
@@ -62,8 +62,8 @@ class Journal:
         return self._entries.size >= _MAX_HELD and self._fd >= 0 and not self._hangs
 
     def holds(self) -> bool:
-        """Tell whether entries wait to be sent."""
-        return bool(self._batch)
+        """Tell whether entries wait to be sent, to a journald that was there once."""
+        return bool(self._batch) and self._met
 
     def write(self, stream: bytes, _now_ns: int, data: bytes) -> None:
         """Send what one read brought from *stream*; the journal has its own time stamps."""
@@ -176,7 +176,7 @@ class Journal:
         except OSError:
             _syscalls.close(fd)
             raise
-        self._fd = fd
+        self._fd, self._met = fd, True
 
     def _send_sealed(self, datagram: bytes) -> int:
         """Send one that is larger than the socket takes as a file that nobody can change."""

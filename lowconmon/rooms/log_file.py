@@ -77,8 +77,8 @@ class LogFile:
         return len(self._held) >= _MAX_HELD
 
     def holds(self) -> bool:
-        """Tell whether records wait to be written."""
-        return bool(self._held)
+        """Tell whether records, or what tells that some are lost, wait to be written."""
+        return bool(self._held or (self._lost and self._regular))
 
     def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
         """Write the records of what one read brought from *stream* at *now_ns*."""
@@ -128,6 +128,7 @@ class LogFile:
             count = sum(records for records, _ in self._lost.values())
             self._diagnostics.warn(f"{count} records could not be written to {self._name}")
         self._fd, self._held, self._begun = self._loop.discard(self._fd), b"", 0
+        self._lost = {}
 
     detach = close
 

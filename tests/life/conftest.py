@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.life import Life
+from tests.support.life import Gate, Life
 
 
 @pytest.fixture
@@ -22,3 +22,20 @@ def life() -> Iterator[Life]:
     finally:
         one.end()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def gate(life: Life) -> Iterator[Gate]:
+    """Give a gate to hold the container at."""
+    one = Gate(life.directory / "go")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def logs(life: Life) -> Path:
+    """Put the log in a directory of its own and return that."""
+    directory = life.directory / "logs"
+    directory.mkdir()
+    life.log = directory / "ctr.log"
+    return directory

@@ -13,7 +13,6 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,14 +34,6 @@ KIB, MIB = 1 << 10, 1 << 20
 MAX_CLIENTS = 64
 MAX_INPUT = 32768
 BACKLOG = 10
-
-
-@pytest.fixture
-def gate(life: Life) -> Iterator[Gate]:
-    """Give a gate to hold the container at."""
-    one = Gate(life.directory / "go")
-    yield one
-    one.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.life import Life, wait_until
+from tests.support.syslog import Syslog
 from tests.support.witness import Witness, kill, messages, number_in
 
 PARSING = "conmon: option parsing failed: "
@@ -200,11 +201,6 @@ def test_a_full_device_or_a_closed_pipe_does_not_hang_it(life: Life, arguments: 
     [
         (["--restore", "/x"], "restore"),
         (["--sdnotify-socket", "/x"], "sdnotify-socket"),
-        (["--log-size-max", "1000"], "log-size-max"),
-        (["--log-global-size-max", "1000"], "log-global-size-max"),
-        (["--log-rotate"], "log-rotate"),
-        (["-l", "journald"], "log-path journald"),
-        (["-l", "passthrough"], "log-path passthrough"),
     ],
 )
 def test_what_is_not_there_yet_is_said(life: Life, arguments: list[str], name: str) -> None:
@@ -303,53 +299,6 @@ def test_a_stderr_nobody_reads_ends_nothing(life: Life) -> None:
 
 
 # syslog
-
-# A /dev of its own with a log that is ours: `unshare` needs root, or a user namespace.
-FAKE_DEV = """
-set -e
-mkdir "$1/dev"
-mount -t tmpfs tmpfs "$1/dev"
-touch "$1/dev/null"
-mount --bind /dev/null "$1/dev/null"
-ln -s "$1/log" "$1/dev/log"
-mount --rbind "$1/dev" /dev
-shift
-exec "$@"
-"""
-
-
-class Syslog:
-    """The /dev/log of one life; `lines` returns what came so far."""
-
-    def __init__(self, life: Life) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(life.directory / "log"))
-        self.socket.setblocking(False)
-        self.seen: list[bytes] = []
-        unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-        command = [*unshare, "sh", "-c", FAKE_DEV, "sh", str(life.directory)]
-        life.command = [*command, *life.command]
-
-    def __enter__(self) -> Syslog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def lines(self) -> list[bytes]:
-        try:
-            while True:
-                self.seen.append(self.socket.recv(65536))
-        except BlockingIOError:
-            return self.seen
-
-    def wait(self, part: bytes) -> bytes:
-        """Return the first line that holds *part*."""
-        found: list[bytes] = wait_until(
-            lambda: [line for line in self.lines() if part in line], repr(part)
-        )
-        return found[0]
-
 
 HEAD = rb"<(\d+)>[A-Z][a-z][a-z] [ \d]\d \d\d:\d\d:\d\d conmon(?:\[\d+\])?: "
 

@@ -310,7 +310,7 @@ def test_a_failure_is_told_and_tried_again(
     inject(call, errno=number)
     room.write(b"one\ntwo\n")
     room.write(b"three\n")
-    assert room.journal.holds()
+    assert room.journal.holds() == (call == "sendmmsg")  # at the end, only one that was met counts
     assert (room.warnings, room.errors) == ([REFUSED], [number])
     room.expect([b"one", b"two", b"three"])
 
