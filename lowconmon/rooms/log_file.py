@@ -191,13 +191,20 @@ class LogFile:
             return False
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
-    def _adopt(self, fd: int) -> None:
-        """Go on in the file *fd*, behind what a crash may have left open there."""
-        status = _syscalls.fstat(fd)
+    def _adopt(self, fd: int, *, fresh: bool = False) -> None:
+        """Go on in the file *fd*, behind what a crash may have left open there. OSError: not so."""
+        regular, size = True, 0
+        if not fresh:
+            try:
+                status = _syscalls.fstat(fd)
+            except OSError:
+                _syscalls.close(fd)
+                raise
+            regular, size = stat.S_ISREG(status.st_mode), status.st_size
         if self._fd >= 0:
             self._loop.discard(self._fd)
         self._fd, self._begun, self._missing_end = fd, 0, b""
-        self._regular, self._size = stat.S_ISREG(status.st_mode), status.st_size
+        self._regular, self._size = regular, size
         try:
             if self._regular and self._size:
                 cut, self._missing_end = self._records.mend_tail(self._tail())
@@ -302,7 +309,7 @@ class LogFile:
     def _rotate(self) -> None:
         """Begin a fresh file at the path, which is ours, unless that is unsafe. OSError."""
         try:
-            self._adopt(self._rotation.begin(self._fd))
+            self._adopt(self._rotation.begin(self._fd), fresh=True)
         except Refused as refused:
             self._diagnostics.warn(f"Refusing to rotate log file {self._name}: {refused}")
             return
