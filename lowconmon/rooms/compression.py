@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Callable, Diagnostics, Loop, Process
 
+# NONBLOCK: what only bears a backup's name may be a FIFO.
+_BACKUP = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "compress.py")
 
@@ -65,19 +67,20 @@ class Compression:
             name = self._oldest()
             if name:
                 self._remove_temporary()
-                fds.append(_syscalls.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                fds.append(_syscalls.open(name, _BACKUP))
                 status = _syscalls.fstat(fds[0])
                 self._identity = status.st_dev, status.st_ino
                 mode = status.st_mode & 0o777
                 fds.append(_syscalls.open(self._temporary, _TEMPORARY, mode))
                 self.process = self._start_process(
-                    [sys.executable.encode(), b"-ISB", os.fsencode(_PROGRAM)],
+                    [os.fsencode(sys.executable), b"-ISB", os.fsencode(_PROGRAM)],
                     self._ended,
                     stdio=(*fds, -1),
                     death_signal=_syscalls.SIGKILL,
                 )
         except OSError as error:
             self._diagnostics.warn("Failed to compress a rotated log", error)
+            self._remove_temporary()
         for fd in fds:
             self._loop.discard(fd)
 
@@ -93,17 +96,20 @@ class Compression:
         self.process = None
         if self._closed:
             return
+        again = self._wanted
         try:
             if error:
                 raise error
-            if code == 0:
-                self._put_in_place()
-            else:  # 2: another has written to the backup
+            if code or not _syscalls.stat(self._temporary).st_size:
+                # 2: another has written to the backup; 0: an upgrade has left no program
                 self._diagnostics.warn(f"Compressing a rotated log failed with status {code}")
+            else:
+                self._put_in_place()
+                again = True
         except OSError as failure:  # ENOENT: a kubelet has tidied up
             self._diagnostics.warn("Failed to compress a rotated log", failure)
         self._remove_temporary()
-        if code == 0 or self._wanted:
+        if again:  # else the next rotation tries again what has failed
             self.start()
 
     def _put_in_place(self) -> None:

@@ -131,25 +131,73 @@ def test_run_without_a_log_still_shows_the_output(podman: Podman) -> None:
     assert not podman.bundle("box").joinpath("ctr.log").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "option"),
-    [
-        pytest.param(("--log-driver", "passthrough"), "--log-path passthrough", id="passthrough"),
-        pytest.param(("--log-opt", "max-size=10kb"), "--log-size-max", id="max-size"),
-        pytest.param(("--sdnotify", "container"), "--sdnotify-socket", id="sdnotify"),
-    ],
-)
+def test_run_with_json_file_logs_as_a_k8s_file_for_podman_itself_puts_that_in_its_place(
+    podman: Podman,
+) -> None:
+    script = "echo out; echo err >&2"
+    done = podman("run", "--name", "box", "--log-driver", "json-file", IMAGE, "sh", "-c", script)
+    assert done == (0, b"out\n", b"err\n")
+    records = [RECORD.fullmatch(line) for line in podman.log_file("box").read_bytes().splitlines()]
+    assert {match.groups() for match in records if match} == {
+        (b"stdout", b"F", b"out"), (b"stderr", b"F", b"err"),
+    }  # fmt: skip
+    assert podman("logs", "box") == (0, b"out\n", b"err\n")
+
+
+@pytest.mark.contract("PASS-1", "PASS-2", "PASS-3", "PASS-4")
+def test_run_with_passthrough_gives_the_container_our_own_descriptors(podman: Podman) -> None:
+    done = podman(
+        "run", "--name", "box", "--log-driver", "passthrough", IMAGE,
+        "sh", "-c", "echo out; echo err >&2; exit 3",
+    )  # fmt: skip
+    assert done == (3, b"out\n", b"err\n")
+    assert not {"ctr.log", "attach", "ctl", "winsz"} & {
+        path.name for path in podman.bundle("box").iterdir()
+    }
+    assert podman("logs", "box").out == b""
+
+
+@pytest.mark.contract("PASS-1", "PASS-5")
+def test_with_passthrough_input_comes_from_us_and_output_goes_into_our_file(
+    podman: Podman, tmp_path: Path
+) -> None:
+    data = os.urandom(3 * MEGABYTE)
+    with tmp_path.joinpath("out").open("wb") as out:
+        out.write(b"before\n")
+        out.flush()
+        done = podman(
+            "run", "-i", "--rm", "--log-driver", "passthrough", IMAGE,
+            "sh", "-c", "stat -L -c %F /proc/self/fd/1; cat", data=data, stdout=out,
+        )  # fmt: skip
+    assert (done.code, done.err) == (0, b"")
+    assert tmp_path.joinpath("out").read_bytes() == b"before\nregular file\n" + data
+
+
+@pytest.mark.contract("PASS-1")
+def test_with_passthrough_exec_stop_and_wait_are_as_always(podman: Podman) -> None:
+    process = podman.start(
+        "run", "--name", "box", "--log-driver", "passthrough", IMAGE, "sh", "-c",
+        f"trap 'echo bye; exit 9' TERM; echo ready; {WAIT_FOR_SIGNALS}",
+    )  # fmt: skip
+    assert process.stdout is not None
+    read_until(process.stdout, b"ready\n")
+    done = podman("exec", "-i", "box", "sh", "-c", "cat; echo err >&2; exit 5", data=b"text")
+    assert done == (5, b"text", b"err\n")
+    podman.ok("stop", "box")
+    assert process.stdout.read() == b"bye\n"
+    assert process.wait(15) == 9
+    assert podman.ok("wait", "box") == b"9\n"
+
+
 def test_run_with_what_is_not_supported_yet_says_so(
-    podman: Podman, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], option: str
+    podman: Podman, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
         manager.bind(str(podman.share / "notify"))
-        if "--sdnotify" in arguments:
-            notify_socket = f"{HOME}/share/notify"
-            monkeypatch.setitem(podman.house.environment, "NOTIFY_SOCKET", notify_socket)
-        done = podman("run", "--name", "box", *arguments, IMAGE, "true")
+        monkeypatch.setitem(podman.house.environment, "NOTIFY_SOCKET", f"{HOME}/share/notify")
+        done = podman("run", "--name", "box", "--sdnotify", "container", IMAGE, "true")
     assert done.code != 0
-    assert f"conmon: {option} is not supported yet".encode() in done.err
+    assert b"conmon: --sdnotify-socket is not supported yet" in done.err
 
 
 @pytest.mark.timeout(180)
@@ -262,6 +310,56 @@ def test_fifty_megabytes_of_output_are_in_the_log_unchanged(podman: Podman, tmp_
         found = logs.read()
     assert len(found) == len(data)
     assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
+
+
+# -- logs with a limit ---------------------------------------------------------------------------
+
+
+@pytest.mark.contract("ROT-4", "ROT-5", "CALL-1")
+def test_a_limited_log_keeps_below_its_limit_and_has_the_newest_line(podman: Podman) -> None:
+    podman.shell("box", "seq 5000", "--log-opt", "max-size=10kb")
+    podman.ok("wait", "box")
+    log = podman.log_file("box")
+    assert 0 < log.stat().st_size <= 10 * 1024
+    assert podman.ok("logs", "--tail", "1", "box") == b"5000\n"
+    shown = podman.ok("logs", "box").split()
+    assert shown == [b"%d" % number for number in range(5001 - len(shown), 5001)]
+    assert [path.name for path in log.parent.glob("ctr.log*")] == ["ctr.log"]
+
+
+@pytest.mark.contract("ROT-4", "ROT-5", "REOPEN-5")
+def test_who_follows_a_log_is_told_what_comes_after_it_was_begun_anew(podman: Podman) -> None:
+    gate = podman.gate()
+    script = f"while {WAIT_FOR_GATE} && test $line != end; do echo $line; done"
+    podman.shell("box", script, "--log-opt", "max-size=1kb")
+    follower = podman.start("logs", "-f", "box")
+    assert follower.stdout is not None
+    log = podman.log_file("box")
+    inodes = set()
+    for number in range(1, 8):
+        line = f"{number}".ljust(400, "x")
+        gate.open(line)
+        read_until(follower.stdout, line.encode() + b"\n")
+        inodes.add(log.stat().st_ino)
+    assert len(inodes) > 2
+    assert log.stat().st_size <= 1000
+    gate.open("end")
+    assert podman.ok("wait", "box") == b"0\n"
+    assert follower.wait(15) == 0
+    assert podman.ok("logs", "box").split()[-1] == b"7".ljust(400, b"x")
+
+
+@pytest.mark.contract("ROT-2", "ROT-4")
+def test_a_restarted_container_goes_on_in_its_limited_log(podman: Podman) -> None:
+    podman.shell("box", "seq 1 30", "--log-opt", "max-size=10kb")
+    podman.ok("wait", "box")
+    for _ in range(9):  # 1.4 kB each
+        podman.ok("start", "box")
+        podman.ok("wait", "box")
+    assert podman.log_file("box").stat().st_size <= 10 * 1024
+    shown = podman.ok("logs", "box").split()
+    assert shown == ([b"%d" % number for number in range(1, 31)] * 10)[-len(shown) :]
+    assert len(shown) > 30
 
 
 # -- terminals -----------------------------------------------------------------------------------
