@@ -15,7 +15,9 @@ def main() -> None:
     if reads:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
-            signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+            signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            )  # a handler may be late for a blocking call
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)

@@ -1,9 +1,10 @@
-"""Read the records of a log through its rotated and compressed files, while it is being rotated.
+"""Read the records of a log from all its files, rotated and compressed, while it is being rotated.
 
-A log FILE goes on from FILE.N, the oldest, to FILE.1 and FILE; the kubelet's FILE.20261123-143000
-come before these. FILE.N.gz stands for FILE.N. Laws: the files are opened as they are at one moment,
-and held open until they are read. Only whole records are taken: what a writer has only begun, and
-may cut off again, is read anew. A file has its final size when another is at its path.
+A log goes on from FILE.N, the oldest, to FILE.1 and FILE; the kubelet's FILE.20261123-143000 come
+before these; FILE.N.gz stands for FILE.N. Laws: the files are opened as they are at one moment, and
+held until they are read. Only whole records are taken: what a writer has only begun, and may cut off
+again, is read anew. A file is final when another is at its path: of a record that is torn there the
+text is shown, and a stub that does not reach its text is left out.
 """
 
 import gzip
@@ -19,34 +20,37 @@ from collections.abc import Callable, Iterable, Iterator
 from . import _syscalls
 from .pure.records import mend_tail
 
-Record = tuple[bytes, bytes, bytes, bytes]  # stamp, stream, tag, text; with a newline, P's too
+# Stamp, stream, tag, text and newline. What is no record has neither stamp nor stream.
+Record = tuple[bytes, bytes, bytes, bytes]
 
 MAX_LINE = 1 << 20  # bytes
 _BLOCK, _TAIL_BLOCK = 1 << 18, 1 << 16
+_HEAD = 4096  # bytes; no two logs begin with the same
 _RECORD = re.compile(rb"(?:([0-9][0-9TZ:.+-]{19,}) (stdout|stderr) ([FP]) )?(.*\n)")
+_STREAMS = (b"", b"stdout", b"stderr")
 _ROTATED = rb"(?:\.(?:(\d{8}-\d{6})|([1-9]\d{0,5}))(?:\.gz)?)?"  # behind the name of the log
 
 
 def records(lines: bytes) -> list[Record]:
-    """Return the records of whole lines; what is none is an F without stamp and stream."""
-    if not lines.endswith(b"\n"):  # MAX_LINE bytes of what cannot be one
+    """Return the records of whole lines, or of MAX_LINE bytes, which cannot be one."""
+    if not lines.endswith(b"\n"):
         return [(b"", b"", b"P", lines + b"\n")] if lines else []
-    found: list[Record] = _RECORD.findall(lines)
-    if b"" in [record[0] for record in found]:
-        return [record if record[0] else _other(record[3]) for record in found]
-    return found
+    records: list[Record] = _RECORD.findall(lines)
+    if b"" in [record[0] for record in records]:
+        return [record if record[0] else _other(record[3]) for record in records]
+    return records
 
 
 def _other(line: bytes) -> Record:
     """Return the record that a line, none of a k8s-file, is in JSON."""
     try:
-        if line.startswith(b"{"):
-            fields = json.loads(line.decode("utf-8", "surrogateescape"))
-            keys = ("time", "stream", "log")
-            stamp, stream, text = (fields[key].encode("utf-8", "surrogateescape") for key in keys)
-            if stamp and stream in (b"stdout", b"stderr"):
-                ended = text.endswith(b"\n")
-                return (stamp, stream, b"F", text) if ended else (stamp, stream, b"P", text + b"\n")
+        fields = json.loads(line.decode("utf-8", "surrogateescape")) if line[:1] == b"{" else {}
+        texts = [
+            fields[key].encode("utf-8", "surrogateescape") for key in ("time", "stream", "log")
+        ]
+        if texts[0] and texts[1] in (b"stdout", b"stderr"):
+            ended = texts[2].endswith(b"\n")
+            return texts[0], texts[1], b"F" if ended else b"P", texts[2] + (b"" if ended else b"\n")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass  # JSON of another kind, or torn
     return b"", b"", b"F", line
@@ -57,8 +61,7 @@ def _mended(rest: bytes, *, last: bool) -> bytes:
     match = _RECORD.match(rest + b"\n")
     if match and match[1]:
         return b"%b %b %b %b" % (match[1], match[2], b"P" if last else b"F", match[4])
-    cut, _ = mend_tail(rest)
-    stub = not rest or cut or (rest.startswith(b"{") and not _other(rest)[0])
+    stub = not rest or mend_tail(rest)[0] or (rest.startswith(b"{") and not _other(rest)[0])
     return b"" if stub else rest + b"\n"
 
 
@@ -66,52 +69,40 @@ class _File:
     """An open file of a log; `offset` is where its next whole line begins."""
 
     def __init__(self, path: bytes) -> None:
-        self.path = path
+        self.path, self.limit = path, sys.maxsize
         self.fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         status = _syscalls.fstat(self.fd)
         self.id = status.st_dev, status.st_ino
         # A rotated file changes no more; one that has its inode number later has another time.
-        self.seen = *self.id, status.st_mtime_ns, status.st_size
-        self.limit = sys.maxsize
+        self.seen = (*self.id, status.st_mtime_ns, status.st_size)
         self.error: Exception | None = None  # why it ends where it does
         self.rewind()
-
-    def close(self) -> None:
-        """Close the file."""
-        _syscalls.close(self.fd)
 
     def rewind(self) -> None:
         """Go to the beginning."""
         self.offset, self._held = 0, b""
-        self._unpacked: gzip.GzipFile | None = None
+        self.unpacked: gzip.GzipFile | None = None
         if self.path.endswith(b".gz"):
             os.lseek(self.fd, 0, os.SEEK_SET)
-            self._unpacked = gzip.GzipFile(fileobj=open(self.fd, "rb", closefd=False))  # noqa: SIM115
+            self.unpacked = gzip.GzipFile(fileobj=open(self.fd, "rb", closefd=False))  # noqa: SIM115
 
     def size(self) -> int:
-        """Return the size to read up to, modulo 2**32 that of what a compressed file holds."""
-        if self._unpacked:
-            return int.from_bytes(_syscalls.pread(self.fd, 4, max(self.seen[3] - 4, 0)), "little")
+        """Return the size to read up to, if it is not compressed."""
         return min(_syscalls.fstat(self.fd).st_size, self.limit)
 
-    def shrank(self) -> bool:
-        """Tell whether more was cut off than a record that had only begun."""
-        return not self._unpacked and self.size() < self.offset
-
     def is_packed(self, other: "_File") -> bool:
-        """Tell whether this is a compression of *other*."""
-        if not self._unpacked or self.size() != other.size() % 2**32:
-            return False
-        return self.peek(256)[:256] == _syscalls.pread(other.fd, 256, 0)
+        """Tell whether this is a compression of *other*, by how they begin."""
+        begin = self.peek(_HEAD)[:_HEAD] if self.unpacked else None
+        return begin == _syscalls.pread(other.fd, _HEAD, 0)
 
     def peek(self, size: int = MAX_LINE) -> bytes:
         """Return up to *size* bytes from `offset` on."""
         try:
-            if not self._unpacked:
-                count = max(min(size, self.limit - self.offset), 0)
-                return _syscalls.pread(self.fd, count, self.offset)
+            if not self.unpacked:
+                size = min(size, max(self.limit - self.offset, 0))
+                return _syscalls.pread(self.fd, size, self.offset)
             while len(self._held) < size and not self.error:
-                piece = self._unpacked.read1(_BLOCK)
+                piece = self.unpacked.read1(_BLOCK)
                 if not piece:
                     break
                 self._held += piece
@@ -122,16 +113,15 @@ class _File:
     def read(self) -> bytes:
         """Return the next whole lines, or MAX_LINE bytes of one; b"" when there are none."""
         data = self.peek(_BLOCK)
-        end = data.rfind(b"\n") + 1
-        if not end and len(data) == _BLOCK:
+        if len(data) == _BLOCK and b"\n" not in data:
             data = self.peek()
-            end = data.rfind(b"\n") + 1 or len(data) // MAX_LINE * MAX_LINE
+        end = data.rfind(b"\n") + 1 or len(data) // MAX_LINE * MAX_LINE
         self.offset, self._held = self.offset + end, self._held[end:]
         return data[:end]
 
     def backwards(self) -> Iterator[tuple[int, Iterable[bytes]]]:
         """Yield (offset, lines) of the parts of the file, the last one first."""
-        if self._unpacked:
+        if self.unpacked:
             yield 0, itertools.chain(iter(self.read, b""), map(_File.peek, [self]))
             return
         start, carry = self.size(), b""
@@ -143,9 +133,7 @@ class _File:
                 yield start + begin, [data[begin:] + carry]
                 carry = data[:begin]
             else:
-                carry = data + carry
-                if len(carry) > MAX_LINE:
-                    carry = carry[:MAX_LINE] + b"\n"
+                carry = (data + carry)[:MAX_LINE]
 
 
 class Chain:
@@ -157,22 +145,20 @@ class Chain:
         """*complain* is told paths and errors; with *follows* there may be files to come."""
         self.path, self._follows, self._complain = path, follows, complain
         self.directory, self.base = os.path.split(path)
-        self._pattern = re.compile(re.escape(self.base) + _ROTATED)
+        self.drop: Counter[bytes] = Counter()  # how many lines of each stream not to show
         self._files: list[_File] = []  # the one that is read, and those to come
         self._old: set[tuple[int, ...]] = set()  # files that come before these
 
-    def start(self, tail: int) -> Counter[bytes]:
-        """Open the files and go to where the last *tail* lines begin; negative: to the beginning.
-
-        Returns how many lines of each stream end there before those lines. Raises OSError.
-        """
+    def start(self, tail: int) -> None:
+        """Open the files and go to where the last *tail* lines begin; -1: all. Raises OSError."""
         self._files = self._open()
         if not self._files and not self._follows:
             self._files = [_File(self.path)]  # which tells why
         self._old = {file.seen for file in self._files[:-1]}
         for file in [] if self._follows else self._files:
             file.limit = file.size()
-        return self._seek(tail) if tail >= 0 else Counter()
+        if tail >= 0:
+            self._seek(tail)
 
     def read(self) -> bytes | None:
         """Return the next whole records; b"": look again; None: nothing more at present."""
@@ -184,20 +170,20 @@ class Chain:
             return data
         if file.error:
             self._complain(file.path, file.error)
-        if self._follows and file.shrank():
-            file.rewind()
+        if self._follows and not file.unpacked and file.size() < file.offset:
+            file.rewind()  # truncated in place
         elif len(self._files) > 1 or not self._follows:
             data = _mended(file.peek(), last=len(self._files) == 1)
-            self._files.pop(0).close()
+            _syscalls.close(self._files.pop(0).fd)
         elif not self._look():
             return None
         return data
 
     def _listing(self) -> list[tuple[bytes, int]]:
-        """Return (path, inode) of the files, the oldest first."""
-        found: dict[tuple[int, bytes | int], tuple[bytes, int]] = {}
-        for name in sorted(os.listdir(self.directory)):  # x.1 comes before x.1.gz
-            if match := self._pattern.fullmatch(name):
+        """Return (path, inode) of the files, the oldest first; of x.1 and x.1.gz only the latter."""
+        found = {}
+        for name in sorted(os.listdir(self.directory)):
+            if match := re.fullmatch(re.escape(self.base) + _ROTATED, name):
                 key = (0, match[1]) if match[1] else (1, -int(match[2])) if match[2] else (2, 0)
                 path = os.path.join(self.directory, name)
                 try:
@@ -208,71 +194,72 @@ class Chain:
 
     def _open(self) -> list[_File]:
         """Open the files, the oldest first, as they are at one moment."""
-        for tries_left in range(999, -1, -1):
-            listing, files, errors = self._listing(), list[_File](), dict[bytes, OSError]()
+        for tries_left in range(99, -1, -1):
+            listing, files = self._listing(), list[_File]()
             for path, _ in listing:
                 try:
                     files.append(_File(path))
+                except FileNotFoundError:
+                    continue
                 except OSError as error:
-                    errors[path] = error
+                    self._complain(path, error)
             if listing == self._listing() or not tries_left:
                 break
             for file in files:
-                file.close()
-        for path, why in errors.items():
-            self._complain(path, why)
+                _syscalls.close(file.fd)
         return files
 
     def _look(self) -> bool:
         """Open what has come after the present file; tell whether anything has."""
-        present = self._files[0] if self._files else None
         try:
             status = _syscalls.stat(self.path)
         except FileNotFoundError:  # moved away: its writer still has it, and will make another
             return False
-        if present and present.id == (status.st_dev, status.st_ino):
+        if self._files and self._files[0].id == (status.st_dev, status.st_ino):
             return False
-        files = self._open()
+        files, here = self._open(), list[_File]()
+        for present in self._files:
+            here = [file for file in files if file.id == present.id]
+            here = here or [file for file in files if file.is_packed(present)]
         newer = [file for file in files if file.seen not in self._old]
-        for index, file in enumerate(files):
-            if present and (file.id == present.id or file.is_packed(present)):
-                newer = files[index + 1 :]
+        if here:  # else it was dropped, or replaced by one without backup
+            newer = files[files.index(here[-1]) + 1 :]
         for file in files:
             if file not in newer:
-                file.close()
+                _syscalls.close(file.fd)
         self._old = {file.seen for file in files[:-1]}
         self._files += newer
         return bool(newer)
 
-    def _seek(self, count: int) -> Counter[bytes]:
-        dropped, counted, met, beyond = Counter[bytes](), set[bytes](), set[bytes](), 0
+    def _seek(self, count: int) -> None:
+        """Go to where the last *count* lines begin; drop those that end there before them."""
+        wanted, met, beyond = set[bytes](), set[bytes](), 0
         for index in reversed(range(len(self._files))):
             file = self._files[index]
             for offset, parts in file.backwards():
-                ends, tags = list[bytes](), dict[bytes, bytes]()
+                codes = bytearray()  # of each record: its stream, and whether it ends a line
                 for part in parts:
                     whole = part.rfind(b"\n") + 1
                     rest = _mended(part[whole:], last=file is self._files[-1])
                     for _, stream, tag, _ in records(part[:whole] + rest):
-                        tags[stream] = tag
-                        if tag == b"F":
-                            ends.append(stream)
+                        codes.append(2 * _STREAMS.index(stream) + (tag == b"F"))
                     beyond += 0 if count else len(part)
-                # A line that has not ended counts, too.
-                ends += [it for it, tag in tags.items() if tag == b"P" and it not in met]
-                met.update(tags)
-                before = max(len(ends) - count, 0)
-                count -= len(ends) - before
-                dropped.update(ends[:before])
-                counted.update(ends[before:])
+                for code in reversed(codes):
+                    stream = _STREAMS[code // 2]
+                    if code % 2 or stream not in met:  # a line that has not ended is one, too
+                        if count:
+                            wanted.add(stream)
+                            count -= 1
+                        else:
+                            self.drop[stream] += 1
+                    met.add(stream)
                 # Each stream's first line begins behind the end of the one before. Lest all is read
-                # for a stream that says little, that is looked for no farther than this.
-                if not count and (counted <= dropped.keys() or beyond > MAX_LINE):
+                # for a stream that says little, that is looked for no farther than MAX_LINE.
+                if not count and (wanted <= self.drop.keys() or beyond > MAX_LINE):
                     file.rewind()
                     file.offset = offset
                     for older in self._files[:index]:
-                        older.close()
+                        _syscalls.close(older.fd)
                     del self._files[:index]
-                    return dropped
+                    return
             file.rewind()
-        return dropped

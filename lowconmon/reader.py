@@ -1,9 +1,8 @@
-"""Show container logs, and what comes to them: `lowconmon logs`.
+"""`lowconmon logs`: show container logs, and what comes to them.
 
 Laws. Text goes out byte for byte, a container's stdout to ours and its stderr to ours, in the order
-in which lines end. A line of more than MAX_LINE goes out in parts, so memory is bounded. What is no
-record is shown as it is. Of a last record that a crash cut short the text is shown; a stub that does
-not reach its text is left out.
+in which lines end; what is no record is shown as it is. A line of more than MAX_LINE goes out in
+parts, so memory is bounded.
 """
 
 import argparse
@@ -12,56 +11,51 @@ import heapq
 import itertools
 import os
 import re
-import resource
 import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from operator import itemgetter
 
 from . import _syscalls
-from .log_chain import MAX_LINE, Chain, records
+from .log_chain import MAX_LINE, Chain, Record, records
 
-# What is shown: stamp, stream, tag, text; F's text has a newline, and after P's its line goes on.
-Line = tuple[bytes, bytes, bytes, bytes]
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?")
-_SECOND = 1_000_000_000
+_DAY, _CLOCK, _ZONE = r"\d{4}-\d\d-\d\d", r"[T ]\d\d:\d\d(?::\d\d)?", r"Z|[+-]\d\d:\d\d"
+_TIME = re.compile(rf"({_DAY}(?:{_CLOCK})?|\d+)(?:\.(\d+))?({_ZONE})?", re.ASCII)
+_SECOND, _EVER = 1_000_000_000, float("inf")
 _UNITS = {"s": _SECOND, "m": 60 * _SECOND, "h": 3600 * _SECOND, "d": 86400 * _SECOND}
 _FD = {b"stdout": 1, b"stderr": 2, b"": 1}
-_BLOCK = 1 << 18  # bytes
-_EVER = float("inf")
 _DIM, _RED, _NORMAL = b"\x1b[2m", b"\x1b[91m", b"\x1b[0m"
 _EVENTS = _syscalls.IN_MODIFY | _syscalls.IN_CREATE | _syscalls.IN_MOVED_TO
 
 
 @functools.lru_cache(1024)
-def _seconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp())
+def _seconds(text: str) -> int | None:
+    try:
+        return int(text) if text.isdecimal() else int(datetime.fromisoformat(text).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
-def _nanoseconds(text: str) -> int:
-    """Return the time since the epoch; local without an offset. Raises ValueError, OverflowError."""
+def _nanoseconds(text: str) -> int | None:
+    """Return the time since the epoch, without an offset that of a local clock; None: no time."""
     match = _TIME.fullmatch(text)
-    if not match:
-        raise ValueError(text)
-    whole, fraction, zone = match.groups("")
-    return _seconds(whole + zone) * _SECOND + int(fraction[:9].ljust(9, "0"))
+    seconds = _seconds(match[1] + (match[3] or "")) if match else None
+    if not match or seconds is None:
+        return None
+    return seconds * _SECOND + int((match[2] or "")[:9].ljust(9, "0"))
 
 
 def _given_time(text: str) -> int:
-    """Return the time that --since or --until gives."""
     if re.fullmatch("([0-9]+[smhd])+", text):
         parts = re.findall("([0-9]+)(.)", text)
         return time.time_ns() - sum(int(count) * _UNITS[unit] for count, unit in parts)
-    if number := re.fullmatch(r"([0-9]+)(?:\.([0-9]+))?", text):
-        return int(number[1]) * _SECOND + int((number[2] or "")[:9].ljust(9, "0"))
-    try:
-        return _nanoseconds(text.upper())
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"not a time: {text}") from None
+    given = _nanoseconds(text.upper())
+    if given is None:
+        raise argparse.ArgumentTypeError(f"not a time: {text}")
+    return given
 
 
 class _Printer:
@@ -74,13 +68,12 @@ class _Printer:
         self._bare = not (stamps or any(self._colors.values()))
         self._places = {1: 1, 2: 1 if os.path.samestat(os.fstat(1), os.fstat(2)) else 2}
         self._unended: dict[int, tuple[bytes, bytes]] = {}  # place: (name, stream) of the last line
-        self._cut: set[tuple[bytes, bytes]] = set()  # those that another line came into
         self._fd, self._held, self._size = 1, list[bytes](), 0
         self.complaints: set[str] = set()
 
-    def put(self, name: bytes, lines: list[Line]) -> None:
-        """Show lines of the log with that name, if it needs one."""
-        plain = self._bare and not (name or self._unended or self._cut)
+    def put(self, name: bytes, lines: list[Record]) -> None:
+        """Show lines of the log with that name, if it needs one; a P has no newline."""
+        plain = self._bare and not (name or self._unended)
         if plain and {line[2] for line in lines} == {b"F"}:
             for stream, run in itertools.groupby(lines, itemgetter(1)):
                 self._write(_FD[stream], b"".join([line[3] for line in run]))
@@ -92,17 +85,12 @@ class _Printer:
         fd, whose, head = _FD[stream], (name, stream), b""
         if self._unended.get(self._places[fd]) != whose:
             self._end_line(fd)
-            if whose in self._cut and text == b"\n":  # which is there already
-                self._cut.discard(whose)
-                return
             head = name + b" | " if name else b""
             if self._stamps and stamp:
                 head += b"%b%b%b " % (_DIM, stamp, _NORMAL) if self._colors[fd] else stamp + b" "
-        self._cut.discard(whose)
+        self._unended.pop(self._places[fd], None)
         if tag == b"P":
             self._unended[self._places[fd]] = whose
-        else:
-            self._unended.pop(self._places[fd], None)
         if fd == 2 and self._colors[fd]:
             end = b"\n" if tag == b"F" else b""
             text = _RED + text.removesuffix(end) + _NORMAL + end
@@ -112,10 +100,9 @@ class _Printer:
         """Put a newline behind what another line is to follow."""
         if whose := self._unended.pop(self._places[fd], None):
             self._write(_FD[whose[1]], b"\n")
-            self._cut.add(whose)
 
     def _write(self, fd: int, data: bytes) -> None:
-        if fd != self._fd or self._size > _BLOCK:
+        if fd != self._fd or self._size > MAX_LINE:
             self.flush()
         self._fd, self._size = fd, self._size + len(data)
         self._held.append(data)
@@ -139,123 +126,80 @@ class _Printer:
             self.flush()
 
 
-class _Log:
-    """One log: its records, and the lines that they make."""
+class _Log(Chain):
+    """One log, and the lines that its records make."""
 
     def __init__(self, path: bytes, options: argparse.Namespace, printer: _Printer) -> None:
-        self.chain = Chain(path, follows=options.follow, complain=printer.complain)
+        super().__init__(path, follows=options.follow, complain=printer.complain)
         self.name, self.watch = b"", -1
         self.strange = 0  # lines that are no records
         self._since, self._until = options.since, options.until
-        self._drop: Counter[bytes] = Counter()  # how many lines of each stream not to show
         self._begun: dict[bytes, tuple[bytes, bytearray | None]] = {}  # stamp, text to be shown
         self._time = 0
 
-    def start(self, tail: int) -> None:
-        """Open the files and find the last *tail* lines; -1: all. Raises OSError."""
-        self._drop = self.chain.start(tail)
-
-    def is_woken_by(self, event: tuple[int, int, int, bytes]) -> bool:
-        """Tell whether an event is about one of the files, or tells that events were lost."""
-        return event[0] == -1 or (event[0] == self.watch and event[3].startswith(self.chain.base))
-
-    def lines(self) -> Iterator[list[Line] | None]:
+    def lines(self) -> Iterator[list[Record] | None]:
         """Yield what is to be shown, in pieces; None: nothing more at present."""
         while True:
-            data = self.chain.read()
+            data = self.read()
             if data is not None:
                 yield self._join(data)
                 continue
-            held = list[Line]()
+            held = list[Record]()
             for stream, (stamp, text) in self._begun.items():
                 if text:
                     held.append((stamp, stream, b"P", bytes(text)))
                     text.clear()
             yield held or None  # what has come while it was shown is read before the None
 
-    def time_of(self, stamp: bytes) -> int:
-        """Return the time of a record; without a good stamp, that of the one before."""
-        try:
-            self._time = _nanoseconds(stamp.decode())
-        except (ValueError, OverflowError):
-            pass
-        return self._time
-
-    def _join(self, data: bytes) -> list[Line]:
+    def _join(self, data: bytes) -> list[Record]:
         """Return the lines that end in *data*, whole records; hold what is only begun."""
-        found, lines = records(data), list[Line]()
+        found, lines = records(data), list[Record]()
         self.strange += [record[0] for record in found].count(b"")
-        all_wanted = not self._drop and self._since == -_EVER and self._until == _EVER
+        all_wanted = not self.drop and (self._since, self._until) == (-_EVER, _EVER)
         if all_wanted and not self._begun and {record[2] for record in found} == {b"F"}:
             return found
         for stamp, stream, tag, text in found:
-            ended = tag == b"F"
             if stream not in self._begun:
                 wanted = all_wanted or self._wants(stamp, stream)
                 self._begun[stream] = stamp, bytearray() if wanted else None
             first_stamp, line = self._begun[stream]
             if line is not None:
-                line += text if ended else text[:-1]
-                if ended or len(line) > MAX_LINE:
+                line += text if tag == b"F" else text[:-1]
+                if tag == b"F" or len(line) > MAX_LINE:
                     lines.append((first_stamp, stream, tag, bytes(line)))
                     line.clear()
-            if ended:
+            if tag == b"F":
                 del self._begun[stream]
-                if self._drop:
-                    self._drop -= Counter((stream,))
+                if self.drop:
+                    self.drop -= Counter((stream,))
         return lines
 
     def _wants(self, stamp: bytes, stream: bytes) -> bool:
-        return not self._drop[stream] and self._since <= self.time_of(stamp) <= self._until
+        return self._since <= self.time_of(stamp) <= self._until and not self.drop[stream]
 
+    def time_of(self, stamp: bytes) -> int:
+        """Return the time of a record; without a good stamp, that of the one before."""
+        at = _nanoseconds(stamp.decode("latin-1"))
+        self._time = self._time if at is None else at
+        return self._time
 
-def _names(paths: Sequence[bytes]) -> list[bytes]:
-    """Return the shortest ends of different paths that tell them apart."""
-    for count in itertools.count(1):
-        names = [b"/".join(path.split(b"/")[-count:]) for path in paths]
-        if len({*names}) == len(names):
-            break
-    return names
-
-
-def _show(logs: list[_Log], printer: _Printer, tail: int) -> None:
-    """Show what there is, in the order of time."""
-
-    def timed(log: _Log) -> Iterator[tuple[int, _Log, Line]]:
+    def timed(self) -> Iterator[tuple[int, bytes, list[Record]]]:
+        """Yield (time, name, lines) up to the present end; of a log with a name, single lines."""
         now = 0
-        for lines in iter(log.lines().__next__, None):
-            for line in lines:
-                now = max(now, log.time_of(line[0]))  # a clock set back changes no log's order
-                yield now, log, line
-
-    for log in logs:
-        try:
-            log.start(tail)
-        except OSError as error:
-            printer.complain(log.chain.path, error)
-    if len(logs) == 1:
-        for lines in iter(logs[0].lines().__next__, None):
-            printer.put(b"", lines)
-    for _, log, line in heapq.merge(*map(timed, logs), key=itemgetter(0)):
-        printer.put(log.name, [line])
+        for lines in iter(self.lines().__next__, None):
+            for piece in [[line] for line in lines] if self.name else filter(None, [lines]):
+                now = max(now, self.time_of(piece[0][0]))  # a clock set back changes no order
+                yield now, self.name, piece
 
 
-def _follow(logs: list[_Log], printer: _Printer, tail: int, until: float) -> None:
+def _follow(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) -> None:
     """Show what comes, until *until*."""
-    inotify_fd, poll = _syscalls.inotify_init1(), select.poll()
+    poll, going = select.poll(), {log: log.lines() for log in logs}
     poll.register(inotify_fd, select.POLLIN)
     poll.register(1, 0)  # tells when nobody reads it any more
-    going: dict[_Log, Iterator[list[Line] | None]] = {}
-    for log in logs:
-        try:
-            log.watch = _syscalls.inotify_add_watch(inotify_fd, log.chain.directory, _EVENTS)
-            log.start(tail)  # what comes from here on wakes us
-            going[log] = log.lines()
-        except OSError as error:
-            printer.complain(log.chain.path, error)
-    busy = {*going}
-    while going:
-        for log in [log for log in going if log in busy]:  # a piece of each: none waits for others
+    busy = {*logs}
+    while logs:
+        for log in [log for log in logs if log in busy]:  # a piece of each: none waits for others
             lines = next(going[log])
             if lines is None:
                 busy.discard(log)
@@ -268,8 +212,10 @@ def _follow(logs: list[_Log], printer: _Printer, tail: int, until: float) -> Non
         for fd, _ in poll.poll(0 if busy else min(left_ms, 2**31 - 1)):
             if fd == 1:
                 signal.raise_signal(signal.SIGPIPE)
-            events = _syscalls.inotify_events(_syscalls.read(inotify_fd, 65536))
-            busy.update(log for log in going if any(map(log.is_woken_by, events)))
+            for watch, _, _, name in _syscalls.inotify_events(_syscalls.read(inotify_fd, 65536)):
+                for log in logs:  # -1: events were lost
+                    if watch == -1 or (watch == log.watch and name.startswith(log.base)):
+                        busy.add(log)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -296,18 +242,28 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Do what the command line says and return the status."""
     options = _options(arguments)
-    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     printer = _Printer(options.color, stamps=options.timestamps)
     paths = [*dict.fromkeys(os.path.realpath(os.fsencode(path)) for path in options.files)]
-    logs = [_Log(path, options, printer) for path in paths]
-    for log, name in zip(logs, _names(paths), strict=True):
-        log.name = name if len(logs) > 1 else b""
+    logs, inotify_fd = list[_Log](), _syscalls.inotify_init1()
+    # The shortest ends of the paths that tell them apart
+    ends = ([b"/".join(it.split(b"/")[-n:]) for it in paths] for n in itertools.count(1))
+    names = next(names for names in ends if len({*names}) == len(paths))
+    for path, name in zip(paths, names, strict=True):
+        log = _Log(path, options, printer)
+        log.name = name if len(paths) > 1 else b""
+        try:
+            if options.follow:  # before it is opened: what comes later wakes us
+                log.watch = _syscalls.inotify_add_watch(inotify_fd, log.directory, _EVENTS)
+            log.start(options.tail)
+            logs.append(log)
+        except OSError as error:
+            printer.complain(path, error)
     try:
         if options.follow:
-            _follow(logs, printer, options.tail, options.until)
+            _follow(logs, printer, inotify_fd, options.until)
         else:
-            _show(logs, printer, options.tail)
+            for _, name, lines in heapq.merge(*map(_Log.timed, logs), key=itemgetter(0)):
+                printer.put(name, lines)
         printer.flush()
     except OSError as error:
         printer.complain(error.filename or b"output", error)
@@ -315,5 +271,5 @@ def main(arguments: list[str]) -> int:
     for log in logs:
         if log.strange:
             text = f"lines that are no records, shown as they are: {log.strange}"
-            printer.complain(log.chain.path, text)
+            printer.complain(log.path, text)
     return status
