@@ -161,6 +161,8 @@ class Monitor:
         )
         for fd in (*self._child_fds, self._start_fd):
             self._loop.discard(fd)
+        for fd in self.inherited_fds:  # they are for the runtime alone
+            os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
         self._spawned = error_fd, process.started_at(pid), stale
         try:
             self._runtime = Process(self._loop, pid, self._runtime_ended)

@@ -100,5 +100,5 @@ def mend_tail(tail: bytes) -> tuple[int, bytes]:
     fields = open_record.split(b" ", 3)
     whole = len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P")
     begins_as_ours = _STAMP.startswith(open_record[: len(_STAMP)].translate(_ZEROS))
-    foreign = len(open_record) == len(tail) and not begins_as_ours  # someone else's bytes stay
+    foreign = not begins_as_ours and open_record.strip(b"\0") != b""  # someone else's bytes stay
     return (0, b"\n") if whole or foreign else (len(open_record), b"")

@@ -25,8 +25,8 @@ class Compression:
     """The compression of the backups `.1` to `.N` of the log at one path."""
 
     __slots__ = (
-        *("_backups", "_closed", "_diagnostics", "_identity", "_loop", "_path"),
-        *("_start_process", "_temporary", "_wanted", "process"),
+        *("_backups", "_closed", "_diagnostics", "_identity", "_loop", "_made", "_missed"),
+        *("_path", "_start_process", "_temporary", "_wanted", "process"),
     )
 
     def __init__(
@@ -40,8 +40,8 @@ class Compression:
         """*start_process* takes arguments, what gets (exit code, exec's error), how to spawn."""
         self._loop, self._diagnostics, self._start_process = loop, diagnostics, start_process
         self._path, self._backups, self._temporary = path, backups, path + b".gz.tmp"
-        self._identity = (0, 0)  # device and inode of the backup in work
-        self._wanted = self._closed = False
+        self._identity = self._made = (0, 0)  # device and inode of the backup, and of the new file
+        self._wanted = self._closed = self._missed = False
         self.process: Process | None = None  # to be reaped with the others
 
     def start(self) -> None:
@@ -72,6 +72,8 @@ class Compression:
                 self._identity = status.st_dev, status.st_ino
                 mode = status.st_mode & 0o777
                 fds.append(_syscalls.open(self._temporary, _TEMPORARY, mode))
+                made = _syscalls.fstat(fds[1])
+                self._made = made.st_dev, made.st_ino
                 self.process = self._start_process(
                     [os.fsencode(sys.executable), b"-ISB", os.fsencode(_PROGRAM)],
                     self._ended,
@@ -86,11 +88,14 @@ class Compression:
 
     def _oldest(self) -> bytes:
         """Return the path of the oldest backup that is not compressed, b"" if there is none."""
-        for number in range(self._backups, 0, -1):
+        oldest = b""
+        for number in range(1, self._backups + 1):
             name = self._path + b".%d" % number
-            if os.path.lexists(name) and not os.path.lexists(name + b".gz"):
-                return name
-        return b""
+            if not os.path.lexists(name + b".gz"):
+                if not os.path.lexists(name):
+                    break  # what is behind a gap waits until that is filled
+                oldest = name
+        return oldest
 
     def _ended(self, code: int, error: OSError | None) -> None:
         self.process = None
@@ -100,29 +105,36 @@ class Compression:
         try:
             if error:
                 raise error
-            if code or not _syscalls.stat(self._temporary).st_size:
-                # 2: another has written to the backup; 0: an upgrade has left no program
+            made = _syscalls.stat(self._temporary, follow_symlinks=False)
+            if code or not made.st_size or (made.st_dev, made.st_ino) != self._made:
+                # 2: another has written to the backup; 0: an upgrade has left no program, or
+                # the file is another monitor's
                 self._diagnostics.warn(f"Compressing a rotated log failed with status {code}")
             else:
-                self._put_in_place()
-                again = True
+                placed = self._put_in_place()
+                again |= placed or not self._missed  # inode numbers that change make no loop
+                self._missed = not placed
         except OSError as failure:  # ENOENT: a kubelet has tidied up
             self._diagnostics.warn("Failed to compress a rotated log", failure)
         self._remove_temporary()
         if again:  # else the next rotation tries again what has failed
             self.start()
 
-    def _put_in_place(self) -> None:
+    def _put_in_place(self) -> bool:
+        """Give the compressed file its name; tell whether its backup is still there. OSError."""
         for number in range(1, self._backups + 1):
             name = self._path + b".%d" % number
             try:
                 status = _syscalls.stat(name, follow_symlinks=False)
             except FileNotFoundError:
-                continue
+                if os.path.lexists(name + b".gz"):
+                    continue
+                break
             if (status.st_dev, status.st_ino) == self._identity:
                 _syscalls.rename(self._temporary, name + b".gz")
                 _syscalls.unlink(name)
-                break  # else it was the oldest, and is gone by now
+                return True
+        return False  # it was the oldest, or another has replaced it
 
     def _remove_temporary(self) -> None:
         try:

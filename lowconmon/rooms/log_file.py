@@ -23,6 +23,7 @@ _TAIL = 1 << 17  # bytes; a whole record, of either format, is shorter
 _RETRY_MS = 100
 _MAX_HELD = 65536  # bytes held before the container must wait
 _MAX_DRAINED = 1 << 20  # bytes held in a drain, which does not wait, before the rest is lost
+_TURN_NS = 100_000_000
 _PUT_OFF_NS = 1_000_000_000  # from a rotation that failed to the next try
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # may get better
 
@@ -31,8 +32,17 @@ class LogFile:
     """One log file; what is no regular file is never mended, cut, rotated or synced."""
 
     __slots__ = (
-        *("_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost", "_missing_end"),
-        *("_name", "_notice", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
+        *("_again", "_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost"),
+        *(
+            "_missing_end",
+            "_name",
+            "_notice",
+            "_path",
+            "_put_off_until_ns",
+            "_records",
+            "_regular",
+            "_retry",
+        ),
         *("_rotated", "_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
         *("on_room", "on_rotated"),
     )
@@ -62,6 +72,8 @@ class LogFile:
         self._told: dict[bytes, tuple[int, int]] = {}  # those that the notice tells
         self._notice = b""  # while it is among the held records
         self._put_off_until_ns, self._rotated = 0, False
+        # A symlink that appears later is not followed where rotation does not either.
+        self._again = OPEN_FLAGS | (os.O_NOFOLLOW if rotation.backups else 0)
         self._retry = loop.call_later(0, int)
         self._fd = -1
         self._adopt(self._open())
@@ -82,6 +94,8 @@ class LogFile:
 
     def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
         """Write the records of what one read brought from *stream* at *now_ns*."""
+        if 0 < self._total_max <= self._total:
+            return
         self._add(self._records.format(stream, now_ns, _utc_offset(now_ns), data), stream)
 
     def finish(self) -> None:
@@ -95,7 +109,7 @@ class LogFile:
             return
         try:
             if not self._is_ours():
-                self._adopt(self._open())
+                self._adopt(self._open(self._again))
             elif self._regular and self._rotation.backups and _syscalls.fstat(self._fd).st_size:
                 self._rotate()
         except OSError as error:  # the directory is gone, say: the old file still takes records
@@ -122,6 +136,11 @@ class LogFile:
         if self._fd < 0:
             return
         self._flush()
+        self.detach()
+
+    def detach(self) -> None:
+        """Close the file at once, and count what is lost."""
+        was_full = self.full()
         self._retry.cancel()
         self._lose(self._held)
         if self._lost:
@@ -129,8 +148,8 @@ class LogFile:
             self._diagnostics.warn(f"{count} records could not be written to {self._name}")
         self._fd, self._held, self._begun = self._loop.discard(self._fd), b"", 0
         self._lost = {}
-
-    detach = close
+        if was_full:
+            self.on_room()
 
     def _add(self, records: bytes, stream: bytes = b"") -> None:
         if self._fd < 0:
@@ -140,7 +159,7 @@ class LogFile:
             if len(records) > left:
                 records = records[: records.find(b"\n", left - 1) + 1] if left > 0 else b""
             self._total += len(records)
-        if len(self._held) > _MAX_DRAINED or (self._held and self._drops and self._regular):
+        if len(self._held) > _MAX_DRAINED or (self._begun and self._drops and self._regular):
             self._lose(records, stream)
         elif self._held:
             self._held += records
@@ -180,8 +199,8 @@ class LogFile:
         self._told, self._lost = self._lost, {}
         return self._notice
 
-    def _open(self) -> int:
-        return _syscalls.open(self._path, OPEN_FLAGS, 0o640)
+    def _open(self, flags: int = OPEN_FLAGS) -> int:
+        return _syscalls.open(self._path, flags, 0o640)
 
     def _is_ours(self) -> bool:
         """Tell whether the file at the path is the one that we write; OSError but ENOENT."""
@@ -230,32 +249,29 @@ class LogFile:
 
     def _flush(self, stream: bytes = b"") -> None:
         """Write what is held, and settle what cannot be; all of it is of *stream*, if given."""
-        was_full, refused = self.full(), False
+        was_full, refused, retry_ms = self.full(), False, 0
         self._retry.cancel()
         try:
             self._write_out()
         except OSError as error:
+            retry_ms = _RETRY_MS
             if error.errno != errno.EAGAIN:  # a FIFO is full: its reader is slow
                 self._diagnostics.warn("stdio_input write failed", error)
                 refused = not self._regular or self._drops
         whole = self._held.rfind(b"\n", 0, self._begun) + 1
         self._held, self._begun = self._held[whole:], self._begun - whole
         if self._begun and self._regular:
-            # Cut off what was only begun; the record is held whole, and written whole later.
-            try:
-                whole = _syscalls.fstat(self._fd).st_size - self._begun
-                _syscalls.ftruncate(self._fd, whole)
-                self._size, self._begun = whole, 0
-            except OSError as error:  # then what is missing of it follows
-                self._diagnostics.warn("Failed to cut off a torn record", error)
+            self._cut_off()
         if self._notice and self._notice not in self._held:
             self._notice = b""  # told
         if refused:
             kept = self._held.find(b"\n") + 1 if self._begun and self._regular else 0
+            if self._begun and not kept:  # a FIFO keeps it for its next reader
+                self._missing_end = b"\n"
             self._lose(self._held[kept:], stream)
             self._held, self._begun = self._held[:kept], self._begun if kept else 0
         if (self._held or self._lost) and self._regular:
-            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
+            self._retry = self._loop.call_later(retry_ms, self._flush)
         elif self._held:
             self._loop.add_writer(self._fd, self._flush)
         else:
@@ -263,47 +279,70 @@ class LogFile:
         if was_full and not self.full():
             self.on_room()
 
-    def _write_out(self) -> None:
-        """Write what is held, into fresh files where need be, until an OSError says no more."""
-        self._held = self._held or self._tell()
-        self._end_last_record()
-        while self._held:
-            end = self._fitting()
-            if not end:
-                self._begin_fresh()
-                continue
-            while self._begun < end:
-                count = _syscalls.write(self._fd, self._held[self._begun : end])
-                self._begun += count
-                self._size += count
-            self._held, self._begun = self._held[end:], 0
+    def _cut_off(self) -> None:
+        """Cut off what was only begun: the record is held whole, and written whole later."""
+        try:
+            size = _syscalls.fstat(self._fd).st_size
+            if size >= self._begun:  # else another has emptied the file
+                size -= self._begun
+                _syscalls.ftruncate(self._fd, size)
+            self._size, self._begun = size, 0
+        except OSError as error:  # then what is missing of it follows
+            self._diagnostics.warn("Failed to cut off a torn record", error)
 
-    def _fitting(self) -> int:
-        """Return how many bytes of what is held belong into this file: whole records."""
+    def _write_out(self) -> None:
+        """Write what is held, into fresh files where need be, until an OSError says no more.
+
+        Of very small files only as many as 100 ms allow: the rest has its turn later.
+        """
+        held, start = self._held or self._tell(), 0
+        until_ns = time.monotonic_ns() + _TURN_NS
+        try:
+            self._end_last_record()
+            while start < len(held):
+                end = self._fitting(held, start)
+                if end == start:
+                    if time.monotonic_ns() > until_ns:
+                        break
+                    self._begin_fresh(held, start)
+                    continue
+                while start + self._begun < end:
+                    count = _syscalls.write(self._fd, held[start + self._begun : end])
+                    if not count:  # a file system that lies
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))
+                    self._begun += count
+                    self._size += count
+                start, self._begun = end, 0
+        finally:
+            self._held = held[start:]
+
+    def _fitting(self, held: bytes, start: int) -> int:
+        """Return where in *held* ends what belongs into this file: whole records from *start* on."""
         left = self._size_max - (self._size - self._begun)
         limited = self._size_max > 0 and self._regular
-        if not limited or left >= len(self._held) or time.monotonic_ns() < self._put_off_until_ns:
-            return len(self._held)
-        end = self._held.rfind(b"\n", 0, max(left, 0)) + 1
-        if not end and (self._begun or self._size <= 0):
-            end = self._held.find(b"\n") + 1  # larger than the limit: a file for it alone
+        put_off = time.monotonic_ns() < self._put_off_until_ns
+        if not limited or left >= len(held) - start or put_off:
+            return len(held)
+        end = held.rfind(b"\n", start, start + max(left, 0)) + 1 or start
+        if end == start and (self._begun or self._size <= 0):
+            end = held.find(b"\n", start) + 1  # larger than the limit: a file for it alone
         return end
 
-    def _begin_fresh(self) -> None:
+    def _begin_fresh(self, held: bytes, start: int) -> None:
         """Make room, or put off the next try; OSError: the disk takes no file either."""
         self._size = _syscalls.fstat(self._fd).st_size  # another may have emptied it
-        if self._fitting():
+        if self._fitting(held, start) > start:
             return
         try:
             if self._is_ours():
                 self._rotate()
             else:
-                self._adopt(self._open())
+                self._adopt(self._open(self._again))
         except OSError as error:
             if error.errno in _DISK:
                 raise
             self._diagnostics.warn(f"Failed to rotate log file {self._name}", error)
-        if not self._fitting():
+        if self._fitting(held, start) == start:
             self._put_off_until_ns = time.monotonic_ns() + _PUT_OFF_NS
 
     def _rotate(self) -> None:

@@ -28,7 +28,11 @@ class Process:
         """Watch *pid*. Raises OSError: ESRCH."""
         self._loop, self._on_end, self.pid = loop, on_end, pid
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
-        loop.add_pidfd(self.pidfd, self._ended)
+        try:
+            loop.add_pidfd(self.pidfd, self._ended)
+        except OSError:
+            self.pidfd = loop.discard(self.pidfd)
+            raise
         _watched[pid] = self
 
     def poll(self) -> bool:
@@ -86,7 +90,11 @@ def start(
 ) -> Process:
     """Start a helper; *on_end* gets its exit code, and why exec failed, if so. Raises OSError."""
     pid, error_fd = _syscalls.spawn(arguments[0], arguments, **as_started, **how)
-    return Process(loop, pid, lambda code: on_end(code, exec_error(error_fd)))
+    try:
+        return Process(loop, pid, lambda code: on_end(code, exec_error(error_fd)))
+    except OSError:
+        _syscalls.close(error_fd)
+        raise
 
 
 def reap() -> None:

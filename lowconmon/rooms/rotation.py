@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TEMPORARY = OPEN_FLAGS | os.O_EXCL | os.O_NOFOLLOW
+_LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # .1 may be a FIFO by now
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
 _GZIP = b".gz"
 
 
@@ -70,7 +72,7 @@ class Rotation:
         """Put the names and the youngest backup on stable storage. Raises OSError."""
         for path in (self._directory or b".", self._path + b".1"):
             try:
-                fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = _syscalls.open(path, _LOOK)
             except FileNotFoundError:  # compressed, or another's now
                 continue
             try:
@@ -96,7 +98,13 @@ class Rotation:
             raise Refused("its directory is writable by everyone")
         if allowed and not place.startswith(tuple(allowed)):
             raise Refused("it is in no --log-allowlist-dir")
-        if _syscalls.is_locked(log_fd):
+        try:
+            locked = _syscalls.is_locked(log_fd)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            locked = False
+        if locked:
             raise Refused("another process has locked it")
 
     def _shift(self, dir_fd: int) -> None:

@@ -422,6 +422,12 @@ def _fcntl(things: Things) -> Call:
 
 
 @case
+def _is_locked(things: Things) -> Call:
+    fd = things.own(os.open(things.path, os.O_CREAT | os.O_RDWR))
+    return both(lambda: syscalls.is_locked(fd), failing(syscalls.is_locked, -1))
+
+
+@case
 def _close_range(_: Things) -> Call:
     def call() -> None:
         fd = os.dup(0)
@@ -431,6 +437,14 @@ def _close_range(_: Things) -> Call:
 
 
 # What os has
+
+
+@case
+def _readlink(_: Things) -> Call:
+    return both(
+        lambda: syscalls.readlink(b"/proc/self/exe"),
+        failing(syscalls.readlink, b"/nonexistent"),
+    )
 
 
 @case
