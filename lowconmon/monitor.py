@@ -9,12 +9,14 @@ import os
 from . import _syscalls
 from .loop import Loop
 from .pure import answers, lifecycle
-from .pure.runtime import command_line, find_variable, listen_pid_index
+from .pure.runtime import find_variable
 from .rooms import process
 from .rooms.attach import Attach
+from .rooms.exit_record import ExitRecord
 from .rooms.fifos import ControlFifos
 from .rooms.process import Process
-from .rooms.reports import MessagePipe, replace_file
+from .rooms.reports import MessagePipe
+from .rooms.runtime import Runtime
 from .rooms.stdio import Stdio, Stream
 from .rooms.terminal import Terminal
 
@@ -27,17 +29,16 @@ FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 _WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
 SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
-_RECORD_RETRY_MS, _RECORD_TRIES = 100, 50  # 5 s
 
 
 class Monitor:
     """One container's monitor. It takes over every descriptor it is given."""
 
     __slots__ = (
-        *("_as_started", "_attach", "_attach_fd", "_child_fds", "_container", "_crashed"),
-        *("_diagnostics", "_exit_paths", "_failure", "_fifos", "_lifecycle"),
-        *("_logs", "_loop", "_options", "_passthrough", "_pid", "_runtime", "_signal", "_spawned"),
-        *("_start_fd", "_status", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
+        *("_as_started", "_attach", "_attach_fd", "_container", "_crashed", "_diagnostics"),
+        *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_options"),
+        *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status", "_stdio"),
+        *("_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
         "inherited_fds",
     )
 
@@ -62,7 +63,7 @@ class Monitor:
         loop.on_error = self._handler_failed
         logs.watch_room(self._balance)
         self._lifecycle = lifecycle.Lifecycle(terminal=options.terminal)
-        self._runtime: Process | None = None
+        self._runtime = Runtime(loop, diagnostics, options, as_started, passed_fds)
         self._container: Process | None = None
         self._terminal = Terminal(loop, diagnostics, self._post)
         self._stdio = Stdio(loop, self._deliver)
@@ -70,55 +71,56 @@ class Monitor:
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, logs.reopen)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._passthrough = bool(passed_fds)
-        self._child_fds = list(passed_fds) or [-1, -1, -1]  # for the runtime's stdio; -1: /dev/null
-        self._failure = ""  # why the start failed, where the runtime does not say
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command", "logs"}
         files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
-        self._exit_paths = [directory + name for directory, name in files if directory is not None]
+        paths = [directory + name for directory, name in files if directory is not None]
+        self._exit_record = ExitRecord(loop, diagnostics, paths)
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
         self._loop.add_signals(SIGNALS, self._signalled)
         try:
-            self._start_runtime(self._set_up())
-        except (OSError, ValueError) as error:
-            self._failure = f"{self._failure}: {getattr(error, 'strerror', error)}"
-            self._diagnostics.error(self._failure)
+            console = self._set_up()
+            self._runtime.start(console, self._start_fd, self._runtime_ended)
+        except (OSError, ValueError, RuntimeError) as error:
+            self._runtime.fail(f"{self._runtime.failure}: {getattr(error, 'strerror', error)}")
             if isinstance(error, OSError):
                 self._do_report_failure()
                 return self._status
-            self._post("runtime_failed")  # LISTEN_PID: as if the runtime had found out
+            self._post("runtime_failed")  # as if the runtime had found out
+        for fd in self.inherited_fds:  # they were for the runtime alone
+            os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
         self._loop.run()
         return self._status
 
     # Set-up
 
     def _set_up(self) -> bytes | None:
-        """Make what runtime and clients need (`_failure`: what); return the console's path."""
+        """Make what runtime and clients need (the runtime's `failure`: what); return the console's path."""
         options, console = self._options, None
         if options.terminal:
-            self._failure = "Failed to create console socket"
+            self._runtime.failure = "Failed to create console socket"
             parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
             parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]
             console = self._terminal.listen(parents)
             self._attach.stdin.expected = True
         elif not self._passthrough:
-            self._failure = "Failed to create !terminal stdio pipe"
+            self._runtime.failure = "Failed to create !terminal stdio pipe"
             if options.stdin:
-                self._attach.stdin.open(self._pipe(0), terminal=False)
+                self._attach.stdin.open(self._runtime.pipe(0), terminal=False)
                 self._attach.ends_stdin = not options.leave_stdin_open
-            self._stdio.add(b"stdout", b"\2", self._pipe(1))
+            self._stdio.add(b"stdout", b"\2", self._runtime.pipe(1))
         if not self._passthrough:
-            self._stdio.add(b"stderr", b"\3", self._pipe(2))
+            self._stdio.add(b"stderr", b"\3", self._runtime.pipe(2))
         attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
         if options.bundle is not None and not self._passthrough:
-            self._failure = "Failed to open bundle"
+            self._runtime.failure = "Failed to open bundle"
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
-            self._failure = "Failed to create attach socket"
+            self._runtime.failure = "Failed to create attach socket"
             stall = self._variable(_STALL_VARIABLE) or b"0"
             if not stall.isdigit() or len(stall) > 9:
                 self._diagnostics.warn(f"{_STALL_VARIABLE.decode()} must be a number of seconds")
@@ -127,49 +129,15 @@ class Monitor:
             if not options.full_attach and options.cuuid is not None:
                 link = options.socket_dir_path.rstrip(b"/") + b"/" + options.cuuid
             self._attach.listen(bundle_fd, options.bundle, link, int(stall) * 1000)
-            self._failure = "Failed to create control fifo"
+            self._runtime.failure = "Failed to create control fifo"
             self._fifos.open(b"winsz", bundle_fd, b"1 ")  # H W is the ctl line 1 H W
             self._fifos.open(b"ctl", bundle_fd, b"")
             attach_pipe.send(answers.message("data", 0))
         attach_pipe.close()
         return console
 
-    def _pipe(self, number: int) -> int:
-        """Make the pipe for descriptor *number* of the runtime; return our end."""
-        ends = _syscalls.pipe2(os.O_CLOEXEC)
-        ours, self._child_fds[number] = ends if number else ends[::-1]
-        os.fchmod(self._child_fds[number], 0o777)  # a container's user may reopen /dev/stdout
-        return ours
-
     def _variable(self, name: bytes) -> bytes:
         return find_variable(self._as_started["environment"], name)[1]
-
-    def _start_runtime(self, console: bytes | None) -> None:
-        self._failure = "Failed to create container"
-        options, environment = self._options, self._as_started["environment"]
-        stale = process.read_small(options.container_pidfile or b"")
-        replace = options.replace_listen_pid
-        command = command_line(options, console)
-        pid, error_fd = _syscalls.spawn(
-            command[0],
-            command,
-            **self._as_started,
-            stdio=(self._child_fds[0], self._child_fds[1], self._child_fds[2]),
-            death_signal=_syscalls.SIGKILL,
-            wait_fd=self._start_fd if options.exec_attach else -1,
-            listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
-        )
-        for fd in (*self._child_fds, self._start_fd):
-            self._loop.discard(fd)
-        for fd in self.inherited_fds:  # they are for the runtime alone
-            os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
-        self._spawned = error_fd, process.started_at(pid), stale
-        try:
-            self._runtime = Process(self._loop, pid, self._runtime_ended)
-        except OSError as error:
-            self._failure = f"Failed to watch the runtime: {error.strerror}"
-            os.kill(pid, _syscalls.SIGKILL)
-            self._post("runtime_failed")
 
     # What the rooms tell
 
@@ -182,36 +150,24 @@ class Monitor:
         if number == _syscalls.SIGCHLD and self._lifecycle.state not in lifecycle.UNREPORTED:
             process.reap()
         elif number in FORWARDED:
-            if self._runtime:
-                self._runtime.poll()  # ended in this very turn: then the container is meant
+            if self._runtime.process:
+                self._runtime.process.poll()  # ended in this very turn: then the container is meant
             self._signal = number
             self._post("terminate")
 
     def _runtime_ended(self, code: int) -> None:
         """Judge the start; nobody has reaped the container yet, so its pid is still its own."""
         self._terminal.collect()
-        error_fd, started, stale = self._spawned
-        error, pid = process.exec_error(error_fd), None
-        if error:
-            self._failure = f"Failed to execute runtime: {error.strerror}"
-        elif self._lifecycle.state != lifecycle.CREATING:
-            self._failure = "Runtime did not set up terminal"
-        else:
-            pid = process.pid_in(self._options.container_pidfile or b"", started, stale)
-            self._failure = "Failed to read pidfile: it holds no pid of this start"
-        event = lifecycle.judge_start(exec_session=self._options.exec, runtime_status=code, pid=pid)
-        if event == "runtime_failed":
-            text = f"Failed to create container: exit status {code}" if code else self._failure
-            self._diagnostics.error(text)
-            self._failure = "" if code and not error else self._failure
-        elif pid:
-            self._pid = pid
+        has_terminal = self._lifecycle.state == lifecycle.CREATING
+        pid, event = self._runtime.container_pid(code, has_terminal=has_terminal), "runtime_failed"
+        if pid is not None:
+            self._pid, event = pid, "runtime_succeeded"
             try:
                 self._container = Process(self._loop, pid, self._container_ended)
             except ProcessLookupError:  # another's child, reaped: how it ended nobody knows
                 self._loop.call_later(0, lambda: self._container_ended(-1))
             except OSError as error:
-                self._failure = f"Failed to watch container: {error.strerror}"
+                self._runtime.fail(f"Failed to watch container: {error.strerror}")
                 os.kill(pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
@@ -254,7 +210,7 @@ class Monitor:
     # What lifecycle asks for
 
     def _do_signal_runtime(self) -> None:
-        self._send_signal(self._runtime, self._signal)
+        self._send_signal(self._runtime.process, self._signal)
 
     def _do_signal_container(self) -> None:
         self._send_signal(self._container, self._signal)
@@ -275,9 +231,11 @@ class Monitor:
             self._answer(self._pid)
 
     def _do_report_failure(self) -> None:
-        self._status, self._exit_paths = 1, []
+        self._status, self._exit_record.paths = 1, []
         self._terminal.close()
-        self._answer(-1, self._stdio.held_tail(answers.MAX_MESSAGE) or self._failure.encode())
+        self._answer(
+            -1, self._stdio.held_tail(answers.MAX_MESSAGE) or self._runtime.failure.encode()
+        )
         self._do_close_inputs()
         self._attach.unlink()
 
@@ -304,21 +262,8 @@ class Monitor:
         while self.inherited_fds:
             self._loop.discard(self.inherited_fds.pop())
 
-    def _do_write_exit_files(self, tries: int = _RECORD_TRIES) -> None:
-        """Write the exit files, each on its own, again and again for 5 s where one fails."""
-        self._exit_paths = [path for path in self._exit_paths if not self._record(path)]
-        if self._exit_paths and tries > 1:
-            self._loop.call_later(_RECORD_RETRY_MS, lambda: self._do_write_exit_files(tries - 1))
-        else:
-            self._post("recorded")
-
-    def _record(self, path: bytes) -> bool:
-        try:
-            replace_file(path, b"%d" % self._status)
-        except OSError as error:
-            self._diagnostics.warn(f"Failed to write {os.fsdecode(path)} to exit file", error)
-            return False
-        return True
+    def _do_write_exit_files(self) -> None:
+        self._exit_record.write(self._status, lambda: self._post("recorded"))
 
     def _do_report_exit(self) -> None:
         if self._options.exec:
@@ -381,8 +326,8 @@ class Monitor:
             if handler != owner.detach:  # that is tried once, and a failure of it met here too
                 self._loop.call_later(0, owner.detach)
         elif self._lifecycle.state in lifecycle.UNREPORTED:
-            self._failure = f"unexpected {error!r}"
-            self._send_signal(self._runtime, _syscalls.SIGKILL)
+            self._runtime.failure = f"unexpected {error!r}"
+            self._send_signal(self._runtime.process, _syscalls.SIGKILL)
             self._post("runtime_failed")
         elif self._lifecycle.state in (lifecycle.LEAVING, lifecycle.GONE):
             if handler in (self._do_run_exit_command, self._run_exit_command):
@@ -394,7 +339,6 @@ class Monitor:
 
     def _record_after_crash(self) -> None:
         """Write the exit files, and go on behind them: report, exit command, leave."""
-        for path in self._exit_paths:
-            self._record(path)
+        self._exit_record.try_once(self._status)
         self._crashed, self._lifecycle.state = False, lifecycle.RECORDING
         self._post("recorded")
