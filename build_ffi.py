@@ -18,10 +18,11 @@ MSG_DONTWAIT MSG_CTRUNC MSG_TRUNC CLOSE_RANGE_CLOEXEC ONLCR
 IN_CREATE IN_MODIFY IN_MOVED_FROM IN_MOVED_TO IN_DELETE IN_DELETE_SELF IN_ATTRIB IN_CLOSE_WRITE
 IN_IGNORED F_SETPIPE_SZ F_GETPIPE_SZ
 F_ADD_SEALS F_GET_SEALS F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE
+CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
 """.split()
 
 HEADERS = """
-errno fcntl linux/close_range signal stddef stdint stdio string sys/epoll sys/inotify sys/ioctl
+errno fcntl linux/capability linux/close_range signal stddef stdint stdio string sys/epoll sys/inotify sys/ioctl
 sys/prctl sys/signalfd sys/socket sys/syscall sys/uio sys/un termios unistd
 """.split()
 
@@ -126,6 +127,20 @@ static int lc_get_child_subreaper(void) {
 
 static int lc_set_pdeathsig(int signal) { CHECKED(prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)); }
 static int lc_set_name(const char *name) { CHECKED(prctl(PR_SET_NAME, name, 0, 0, 0)); }
+
+static int lc_get_securebits(void) { CHECKED(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0)); }
+static int lc_get_no_new_privs(void) { CHECKED(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)); }
+
+static int lc_keep_capabilities(uint64_t kept) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    if (syscall(SYS_capget, &header, sets) < 0) return -errno;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++, kept >>= 32) {
+        sets[i].effective &= (uint32_t)kept;
+        sets[i].permitted &= (uint32_t)kept;
+    }
+    CHECKED(syscall(SYS_capset, &header, sets));
+}
 
 static int lc_openpty(int fds[2]) {
     int error, flags = O_RDWR | O_NOCTTY | O_CLOEXEC;

@@ -242,6 +242,12 @@ class Monitor:
     def _do_release_output(self) -> None:
         self._stdio.release()
 
+    def _do_confine(self) -> None:
+        try:
+            process.give_up_capabilities()
+        except OSError as error:  # a security module's choice
+            self._diagnostics.debug("Failed to give up capabilities", error)
+
     def _do_watch(self) -> None:
         if self._options.timeout > 0:
             self._loop.call_later(self._options.timeout * 1000, self._time_out)

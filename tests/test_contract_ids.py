@@ -36,6 +36,7 @@ SECTION_OF = {
     "DIAG": 10,
     "CALL": 11,
     "CASE": 12,
+    "CONF": 13,
 }
 CASES = 12
 CASE_STEP = 100  # CASE-402 is the second sentence of case 4
@@ -84,10 +85,10 @@ def citing_files() -> list[Path]:
     return [CONTRACT, *sorted(package), *sorted(tests)]
 
 
-def test_the_page_has_sections_one_to_twelve_in_order() -> None:
+def test_the_page_has_sections_one_to_thirteen_in_order() -> None:
     lines = CONTRACT.read_text(encoding="utf-8").splitlines()
     found = [int(match[1]) for match in map(SECTION.match, lines) if match]
-    assert found == list(range(1, 13))
+    assert found == list(range(1, 14))
 
 
 def test_every_bullet_and_table_row_opens_with_a_well_formed_id() -> None:

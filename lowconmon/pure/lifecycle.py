@@ -24,7 +24,10 @@ TABLE: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     (AWAITING_TERMINAL, "terminal_refused"): (REFUSED, ()),
     (AWAITING_TERMINAL, "runtime_succeeded"): _FAIL,
     (REFUSED, "runtime_succeeded"): _FAIL,
-    (CREATING, "runtime_succeeded"): (RUNNING, ("report_start", "release_output", "watch")),
+    (CREATING, "runtime_succeeded"): (
+        RUNNING,
+        ("report_start", "release_output", "confine", "watch"),
+    ),
     (RUNNING, "container_exited"): (DRAINING, ("drain",)),
     (RUNNING, "timed_out"): (DRAINING, ("kill_container", "drain")),
     (RUNNING, "terminate"): (RUNNING, ("signal_container",)),
