@@ -128,17 +128,12 @@ static int lc_get_child_subreaper(void) {
 static int lc_set_pdeathsig(int signal) { CHECKED(prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)); }
 static int lc_set_name(const char *name) { CHECKED(prctl(PR_SET_NAME, name, 0, 0, 0)); }
 
-static int lc_get_securebits(void) { CHECKED(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0)); }
-static int lc_get_no_new_privs(void) { CHECKED(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)); }
-
-static int lc_keep_capabilities(uint64_t kept) {
+static int lc_keep_effective(uint64_t kept) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
     if (syscall(SYS_capget, &header, sets) < 0) return -errno;
-    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++, kept >>= 32) {
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++, kept >>= 32)
         sets[i].effective &= (uint32_t)kept;
-        sets[i].permitted &= (uint32_t)kept;
-    }
     CHECKED(syscall(SYS_capset, &header, sets));
 }
 

@@ -142,19 +142,9 @@ def set_name(name: bytes) -> None:
     _call(_lib.lc_set_name, name)
 
 
-def get_securebits() -> int:
-    """Return how user 0 is treated; 0: as ever, exec gives it capabilities (PR_GET_SECUREBITS)."""
-    return _call(_lib.lc_get_securebits)
-
-
-def get_no_new_privs() -> bool:
-    """Tell whether exec gives no privileges (PR_GET_NO_NEW_PRIVS)."""
-    return bool(_call(_lib.lc_get_no_new_privs))
-
-
-def keep_capabilities(capabilities: "Sequence[int]") -> None:
-    """Give up all of this thread's permitted and effective capabilities but these (capset(2))."""
-    _call(_lib.lc_keep_capabilities, sum(1 << capability for capability in capabilities))
+def keep_effective(capabilities: "Sequence[int]") -> None:
+    """Put this thread's capabilities but those out of effect; they stay permitted (capset(2))."""
+    _call(_lib.lc_keep_effective, sum(1 << capability for capability in capabilities))
 
 
 def spawn(  # noqa: PLR0913 - a process has that many sides

@@ -28,6 +28,10 @@ FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
 _WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
 SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
+_CAPABILITIES = (  # docs/security.md tells what for
+    *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
+    *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
+)
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
 
 
@@ -244,7 +248,7 @@ class Monitor:
 
     def _do_confine(self) -> None:
         try:
-            process.give_up_capabilities()
+            _syscalls.keep_effective(_CAPABILITIES)
         except OSError as error:  # a security module's choice
             self._diagnostics.debug("Failed to give up capabilities", error)
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 _UNREAPED_MS = 2000
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
-_KEPT = (  # docs/security.md tells what for
-    *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
-    *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
-)
 _watched: "dict[int, Process]" = {}  # by pid, until it has ended
 
 
@@ -110,16 +106,6 @@ def reap() -> None:
                 process.finish(exit_code(result.si_code, result.si_status))
     except ChildProcessError:
         return  # none left
-
-
-def give_up_capabilities() -> None:
-    """Keep of user 0's capabilities what `_KEPT` names; what we start has them all. Raises OSError.
-
-    Where an exec would not give them back, all stay: the exit command is the manager itself.
-    """
-    regained = not _syscalls.get_securebits() and not _syscalls.get_no_new_privs()
-    if regained and os.getuid() == os.geteuid() == 0:
-        _syscalls.keep_capabilities(_KEPT)
 
 
 def exec_error(error_fd: int) -> OSError | None:

@@ -221,18 +221,8 @@ def _set_name(things: Things) -> Call:
 
 
 @case
-def _get_securebits(_: Things) -> Call:
-    return syscalls.get_securebits
-
-
-@case
-def _get_no_new_privs(_: Things) -> Call:
-    return syscalls.get_no_new_privs
-
-
-@case
-def _keep_capabilities(_: Things) -> Call:
-    return lambda: syscalls.keep_capabilities(range(64))
+def _keep_effective(_: Things) -> Call:
+    return lambda: syscalls.keep_effective(range(64))
 
 
 @case
