@@ -1,8 +1,7 @@
 """Watch a container's memory cgroup; when memory runs out, empty files tell the manager.
 
-All of it is advisory: what fails is said, and the life goes on. The cgroup is the one that the
-runtime chose. A container that moves on, as systemd does, moves to one below, and what happens
-there is told here too.
+All of it is advisory: what fails is said, and the life goes on. The cgroup is the runtime's choice;
+one that moves on, as systemd does, moves to one below, whose events are told here too.
 """
 
 import errno
@@ -79,13 +78,16 @@ class Oom:
             self.detach()
             return
         # v1, an eventfd's 8 bytes, gives notice of nothing else, and may count a little later.
-        if now - self._seen or len(notice) == 8:
-            self._ran_out = True
+        self._ran_out |= len(notice) == 8 or bool(now - self._seen)
         self._seen = now
-        if self._ran_out:
-            self._paths = [path for path in self._paths if not self._make(path)]
-            if not self._paths:
-                self.detach()
+        for path in self._paths[:] if self._ran_out else ():
+            try:
+                _syscalls.close(_syscalls.open(path, _WRITE | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+                self._paths.remove(path)
+            except OSError as error:
+                self._diagnostics.warn(f"Failed to make {os.fsdecode(path)}", error)
+        if not self._paths:
+            self.detach()
 
     def close(self) -> None:
         """Look for the last time."""
@@ -96,12 +98,3 @@ class Oom:
         """End the watch."""
         self._notice_fd = self._loop.discard(self._notice_fd)
         self._file_fd = self._loop.discard(self._file_fd)
-
-    def _make(self, path: bytes) -> bool:
-        try:
-            flags = _WRITE | os.O_CREAT | os.O_NOFOLLOW
-            _syscalls.close(_syscalls.open(path, flags, 0o644))
-        except OSError as error:
-            self._diagnostics.warn(f"Failed to make {os.fsdecode(path)}", error)
-            return False
-        return True
