@@ -14,6 +14,7 @@ from .rooms import process
 from .rooms.attach import Attach
 from .rooms.exit_record import ExitRecord
 from .rooms.fifos import ControlFifos
+from .rooms.oom import Oom
 from .rooms.process import Process
 from .rooms.reports import MessagePipe
 from .rooms.runtime import Runtime
@@ -40,7 +41,7 @@ class Monitor:
 
     __slots__ = (
         *("_as_started", "_attach", "_attach_fd", "_container", "_crashed", "_diagnostics"),
-        *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_options"),
+        *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_oom", "_options"),
         *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status", "_stdio"),
         *("_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
         "inherited_fds",
@@ -82,6 +83,8 @@ class Monitor:
         files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
         paths = [directory + name for directory, name in files if directory is not None]
         self._exit_record = ExitRecord(loop, diagnostics, paths)
+        places = [place for place in (options.persist_dir, options.bundle) if place is not None]
+        self._oom = Oom(loop, diagnostics, [place + b"/oom" for place in places])
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
@@ -175,6 +178,10 @@ class Monitor:
                 os.kill(pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
+        if self._container:  # behind what was posted, which is done later, whatever happens here
+            paths = b"/proc/%d/cgroup" % self._pid, b"/proc/self/cgroup"
+            theirs, ours = (process.read_small(path) or b"" for path in paths)
+            self._oom.watch(theirs, ours, fresh=not self._options.exec)
 
     def _container_ended(self, code: int) -> None:
         if not self._timed_out:
@@ -182,6 +189,7 @@ class Monitor:
         self._post("container_exited")
         if self._crashed:
             self._record_after_crash()
+        self._oom.close()
 
     def _time_out(self) -> None:
         if self._container:
@@ -288,7 +296,8 @@ class Monitor:
 
     def _do_close_all(self) -> None:
         self._logs.close(lambda: self._finished("logs"))
-        self._loop.call_later(0, self._fifos.close)
+        for close in (self._oom.close, self._fifos.close):
+            self._loop.call_later(0, close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
         if self._sync_pipe.idle():
             self._sync_pipe.close()
@@ -324,8 +333,8 @@ class Monitor:
     def _handler_failed(self, handler: object, error: Exception) -> None:
         """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
-        rooms: list[Any] = [self._attach, self._fifos, self._stdio, self._sync_pipe]
-        rooms += [self._terminal, *self._logs.rooms()]
+        rooms: list[Any] = [self._attach, self._fifos, self._oom, self._stdio]
+        rooms += [self._sync_pipe, self._terminal, *self._logs.rooms()]
         owner: Any = None
         step = error.__traceback__
         while step is not None:

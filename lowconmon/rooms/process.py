@@ -119,11 +119,11 @@ def exec_error(error_fd: int) -> OSError | None:
 
 
 def read_small(path: bytes) -> bytes | None:
-    """Return the first 4096 bytes of a file, None when it cannot be read."""
+    """Return the first 64 KiB of a file, None when it cannot be read."""
     try:
         fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            return _syscalls.read(fd, 4096)
+            return _syscalls.read(fd, 65536)
         finally:
             _syscalls.close(fd)
     except OSError:  # ESRCH: /proc of a process that has gone in between
