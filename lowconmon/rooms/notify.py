@@ -29,14 +29,15 @@ class Notify:
 
     __slots__ = (
         *("_diagnostics", "_directory_fd", "_fd", "_held", "_loop", "_manager", "_manager_fd"),
-        *("_retry", "_tries"),
+        "_tries",
     )
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics") -> None:
         self._loop, self._diagnostics = loop, diagnostics
         self._directory_fd = self._fd = self._manager_fd = -1
-        self._manager, self._held = b"", list[bytes]()
-        self._retry, self._tries = loop.call_later(0, int), 0
+        self._manager = b""
+        self._held: list[bytes] = []  # while there are any, `_send` is about to be called
+        self._tries = 0
 
     def listen(self, bundle: bytes, manager: bytes) -> None:
         """Take datagrams at *bundle*'s socket for the one at *manager*. Raises OSError."""
@@ -73,7 +74,8 @@ class Notify:
             if error.errno != errno.ENOENT:
                 self._diagnostics.warn("Failed to remove notify socket", error)
         self._directory_fd = self._loop.discard(self._directory_fd)
-        self._send()
+        if not self._held:
+            self._manager_fd = self._loop.discard(self._manager_fd)
 
     def _read(self) -> bool:
         """Pass one datagram on; tell whether there was one."""
@@ -86,13 +88,12 @@ class Notify:
             self._warn()
         elif message:
             self._held.append(message)
-            if not self._retry.handler:
+            if len(self._held) == 1:
                 self._send()
         return True
 
     def _send(self) -> None:
         """Send what is held as far as the manager takes it, and see to the rest."""
-        self._retry.cancel()
         try:
             while self._held:
                 _syscalls.connect(self._manager_fd, self._manager)  # anew: it may be another by now
@@ -102,7 +103,7 @@ class Notify:
         except OSError as error:
             self._tries += 1
             if self._tries < _MAX_TRIES:
-                self._retry = self._loop.call_later(_RETRY_MS, self._send)
+                self._loop.call_later(_RETRY_MS, self._send)
                 return
             self._warn(error if error.errno != errno.EAGAIN else None)
             self._held.clear()
