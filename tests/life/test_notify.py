@@ -301,7 +301,9 @@ def test_a_life_that_begins_while_the_exit_command_runs_keeps_its_socket(
     # As with podman's restart policy: its `container cleanup` starts the next monitor.
     result = life.directory / "result"
     command = life.directory / "exit-command"
-    command.write_text(f"#!/bin/sh\ntest -e {path}; echo $? > {path}; mv {path} {result}; : > {path}\n")
+    command.write_text(
+        f"#!/bin/sh\ntest -e {path}; echo $? > {path}; mv {path} {result}; : > {path}\n"
+    )
     command.chmod(0o755)
     life.stub("exit 7").start(*manager.option, "--exit-command", str(command))
     life.pid()

@@ -8,14 +8,33 @@ from hypothesis import given, strategies as st
 from lowconmon.pure.notify import passed_on
 
 PASSING = [b"READY=1", b"RELOADING=1", b"STOPPING=1", b"WATCHDOG=1", b"WATCHDOG=trigger"]
-PASSING += [b"STATUS=", b"STATUS=all is well", b"STATUS=\xff\xfe", b"STATUS== READY=1 \t", b"ERRNO=2"]
+PASSING += [
+    b"STATUS=",
+    b"STATUS=all is well",
+    b"STATUS=\xff\xfe",
+    b"STATUS== READY=1 \t",
+    b"ERRNO=2",
+]
 PASSING += [b"BUSERROR=org.freedesktop.DBus.Error.TimedOut", b"MONOTONIC_USEC=17", b"ERRNO=x"]
 PASSING += [b"EXTEND_TIMEOUT_USEC=5000000"]
 STOPPED = [b"", b"x", b"READY=0", b"READY=1 ", b" READY=1", b"READY=11", b"ready=1", b"READY", b"="]
 STOPPED += [b"WATCHDOG=2", b"WATCHDOG=trigger ", b"WATCHDOG_USEC=1", b"STATUS", b"XSTATUS=x"]
 STOPPED += [b"MAINPID=1", b"MAINPIDFDID=1", b"FDSTORE=1", b"FDNAME=x", b"FDPOLL=0", b"BARRIER=1"]
-STOPPED += [b"FDSTOREREMOVE=1", b"NOTIFYACCESS=all", b"X_READY=1", b"RESTART_RESET=1", b"STOPPING=0"]
-STOPPED += [b"VARLINKERROR=x", b"EXIT_STATUS=0", b"\xff", b" STATUS=x", b"STATUS=a\0b", b"READY=\x001"]
+STOPPED += [
+    b"FDSTOREREMOVE=1",
+    b"NOTIFYACCESS=all",
+    b"X_READY=1",
+    b"RESTART_RESET=1",
+    b"STOPPING=0",
+]
+STOPPED += [
+    b"VARLINKERROR=x",
+    b"EXIT_STATUS=0",
+    b"\xff",
+    b" STATUS=x",
+    b"STATUS=a\0b",
+    b"READY=\x001",
+]
 
 
 @pytest.mark.contract("NOT-4", "NOT-5")

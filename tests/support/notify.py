@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -93,6 +95,11 @@ class Sender:
         for datagram in datagrams:
             wait_for(self.socket, writable=True)
             socket.send_fds(self.socket, [datagram], list(fds))
+
+    def unread(self) -> bool:
+        """Tell whether something that was sent has not been read yet."""
+        size = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
+        return size != bytes(4)
 
     def flood(self, datagrams: Sequence[bytes], fds: Sequence[int] = ()) -> int:
         """Send as many as are taken without waiting; return how many."""
