@@ -471,7 +471,6 @@ FLOODS = {
 @pytest.mark.parametrize("what", FLOODS)
 def test_a_flood_holds_nothing_up_and_nothing_grows(
     life: Life,
-    gate: Gate,
     path: Path,
     manager: Manager,
     what: str,
@@ -707,7 +706,12 @@ def test_the_first_thirty_two_are_held(room: Room, short_tmp: Path) -> None:
     assert room.warnings == [(LOST, None)] * 8
     with Manager(short_tmp / "S") as manager:
         got: list[bytes] = []
-        room.run(lambda: got.extend(manager.waiting()) or len(got) == 32)
+
+        def all_have_come() -> bool:
+            got.extend(manager.waiting())
+            return len(got) == 32
+
+        room.run(all_have_come)
         assert got == [b"STATUS=%d" % number for number in range(32)]
 
 

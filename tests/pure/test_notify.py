@@ -73,7 +73,7 @@ def test_any_other_line_does_not_and_alone_it_is_no_datagram(line: bytes) -> Non
         (b"STATUS=" + b"x" * 65529, b"STATUS=" + b"x" * 65529),
     ],
 )
-def test_a_datagram_is_split_and_what_passes_joined(datagram: bytes, message: bytes) -> None:
+def test_a_datagram_is_split_and_what_passes_joined(datagram: bytes, message: bytes | None) -> None:
     assert passed_on(datagram) == message
 
 

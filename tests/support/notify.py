@@ -54,11 +54,12 @@ class Manager:
         count = 0
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(self.socket.getsockname())
-            try:
-                while sender.send(b"filling", socket.MSG_DONTWAIT):
-                    count += 1
-            except BlockingIOError:
-                return count
+            while True:
+                try:
+                    sender.send(b"filling", socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return count
+                count += 1
 
     def close(self) -> None:
         """Close it; a file stays."""
