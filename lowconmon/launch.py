@@ -133,13 +133,6 @@ def _configure(
         _leave(1, (b"conmon: " if error.plain else b"[conmon:e]: ") + error.text + b"\n")
     for text in plan.warnings:
         diagnostics.warn(text.decode("utf-8", "surrogateescape"))
-    to_come = {
-        b"restore": options.restore is not None,
-        b"sdnotify-socket": options.sdnotify_socket is not None,
-    }
-    for name, given in to_come.items():
-        if given:
-            _leave(1, b"conmon: --" + name + b" is not supported yet\n")
     logs.passthrough = plan.passthrough
     if plan.journald:
         from .rooms.journal import Journal  # its memory is for those who want it

@@ -1,7 +1,8 @@
 """Set up the rooms, run one container's life through them, and leave.
 
 The only module that knows all rooms. What happens when is decided by pure.lifecycle; each action it
-names is a method `_do_<action>` here. Set-up order: terminal or pipes, attach, FIFOs, runtime.
+names is a method `_do_<action>` here. Set-up order: notify socket, terminal or pipes, attach, FIFOs,
+runtime.
 """
 
 import os
@@ -14,6 +15,7 @@ from .rooms import process
 from .rooms.attach import Attach
 from .rooms.exit_record import ExitRecord
 from .rooms.fifos import ControlFifos
+from .rooms.notify import Notify
 from .rooms.oom import Oom
 from .rooms.process import Process
 from .rooms.reports import MessagePipe
@@ -41,7 +43,7 @@ class Monitor:
 
     __slots__ = (
         *("_as_started", "_attach", "_attach_fd", "_container", "_crashed", "_diagnostics"),
-        *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_oom", "_options"),
+        *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_notify", "_oom", "_options"),
         *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status", "_stdio"),
         *("_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
         "inherited_fds",
@@ -74,6 +76,7 @@ class Monitor:
         self._stdio = Stdio(loop, self._deliver)
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, logs.reopen)
+        self._notify = Notify(loop, diagnostics)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._passthrough = bool(passed_fds)
         self._pid = self._status = -1
@@ -108,6 +111,9 @@ class Monitor:
     def _set_up(self) -> bytes | None:
         """Make what runtime and clients need (the runtime's `failure`: what); return the console's path."""
         options, console = self._options, None
+        if options.sdnotify_socket is not None:
+            self._runtime.failure = "Failed to create notify socket"
+            self._notify.listen(options.bundle or b"", options.sdnotify_socket)
         if options.terminal:
             self._runtime.failure = "Failed to create console socket"
             parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
@@ -274,11 +280,12 @@ class Monitor:
         self._stdio.drain(lambda: self._logs.finish(lambda: self._post("drained")))
 
     def _do_close_inputs(self) -> None:
-        """Close the container's output, what the manager left in us, and the attach listener."""
+        """Close what the container wrote to, what the manager left in us, and the attach listener."""
         self._stdio.close()
         self._attach.close_listener()
         while self.inherited_fds:
             self._loop.discard(self.inherited_fds.pop())
+        self._notify.close()
 
     def _do_write_exit_files(self) -> None:
         self._exit_record.write(self._status, lambda: self._post("recorded"))
@@ -296,7 +303,7 @@ class Monitor:
 
     def _do_close_all(self) -> None:
         self._logs.close(lambda: self._finished("logs"))
-        for close in (self._oom.close, self._fifos.close):
+        for close in (self._oom.close, self._fifos.close, self._notify.detach):
             self._loop.call_later(0, close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
         if self._sync_pipe.idle():
@@ -333,7 +340,7 @@ class Monitor:
     def _handler_failed(self, handler: object, error: Exception) -> None:
         """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
-        rooms: list[Any] = [self._attach, self._fifos, self._oom, self._stdio]
+        rooms: list[Any] = [self._attach, self._fifos, self._notify, self._oom, self._stdio]
         rooms += [self._sync_pipe, self._terminal, *self._logs.rooms()]
         owner: Any = None
         step = error.__traceback__

@@ -213,6 +213,9 @@ def check(
         raise CheckError(b"Failed to get working directory", cause=error) from error
     text = b"Delay before invoking exit command must be greater than or equal to 0"
     refuse(text, when=options.exit_delay < 0)
+    notifies = options.sdnotify_socket is not None
+    text = b"Bundle path not provided. Use --bundle"
+    refuse(text, when=notifies and options.exec and options.bundle is None)
     options.log_level = level
     if options.bundle is None and not options.exec:
         options.bundle = cwd

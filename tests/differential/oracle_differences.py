@@ -206,6 +206,7 @@ _RUNC_FAILS = (
     b'process: exec: \\\\\\"/bin/none\\\\\\": stat /bin/none: no such file or directory\\"\\n"}\n'
 )
 _NO_PID = b'"message": "Failed to read pidfile: it holds no pid of this start"}\n'
+_LINES = "NOT-4: 2.1.6 looks for READY=1 and WATCHDOG=1 alone, anywhere in a datagram"
 _ANSWER = "SYNC-11, ours: a failed start gets an answer"
 _FAILED = (
     *("a runtime fails*", "a runtime cannot be executed", "a runtime has no interpreter"),
@@ -214,6 +215,7 @@ _FAILED = (
     *("an exec in a container of runc /bin/none", "an invalid LISTEN PID"),
     "a start fails beside the journal",
     "the runtime gets while it creates *",
+    "a restore fails*",
 )
 _SEEM_TO_START = (  # to the oracle
     "a runtime fails with an empty pid file",
@@ -399,11 +401,72 @@ LIFE_DIFFERENCES: tuple[LifeDifference, ...] = (
             "a terminal is not handed over",
             "a terminal fails with words",
             "an exec session with a terminal fails",
+            "a restore fails with a terminal",
         ),
         "left in TMPDIR",
         [b"conmon-term.*"],
         [],
         "TTY-5, ours: the console socket is removed on every way out",
+    ),
+    # The sd-notify relay
+    LifeDifference(
+        (
+            *(
+                "a container notifies *",
+                "an exec session notifies",
+                "the notify socket has its mode",
+            ),
+            *("the runtime of a container that notifies", "nobody is there to be notified"),
+            "a notify socket takes the place of *",
+        ),
+        "mode of bundle/notify/notify.sock",
+        "srwxrwxrwx",
+        ABSENT,
+        "NOT-8, ours: the socket is removed",
+    ),
+    *(
+        LifeDifference((f"a container notifies {what}",), "the manager gets", oracle, ours, why)
+        for what, oracle, ours, why in (
+            (
+                "lines that all pass",
+                b"READY=1 | READY=1",
+                b"READY=1\nSTATUS=x\nSTOPPING=1 | READY=1",
+                _LINES,
+            ),
+            ("that it is nearly ready", b"READY=1 | READY=1", b"READY=1", _LINES),
+            ("blanks", b"READY=1 | READY=1", b"READY=1", _LINES),
+            ("its status", b"READY=1", b"STATUS=warming up | READY=1", _LINES),
+            ("that it stops", b"READY=1", b"STOPPING=1 | READY=1", _LINES),
+            (
+                "that it takes longer",
+                b"READY=1",
+                b"EXTEND_TIMEOUT_USEC=1 | READY=1",
+                "NOT-5, ours",
+            ),
+        )
+    ),
+    *(
+        LifeDifference(
+            (f"a notify socket cannot be made for {what}",), field, oracle, ours, _ANSWER
+        )
+        for what, words, reason in (
+            ("no directory", b"Failed to bind to console-socket", b"No such file or directory"),
+            (
+                "a directory in its place",
+                b"Failed to remove existing socket: @/bundle/notify/notify.sock",
+                b"Is a directory",
+            ),
+        )
+        for field, oracle, ours in (
+            ("launcher: stderr", b"[conmon:e]: " + words + b" " + reason + b"\n", b""),
+            (
+                "sync pipe",
+                [],
+                [
+                    b'{"data": -1, "message": "Failed to create notify socket: ' + reason + b'"}\n',
+                ],
+            ),
+        )
     ),
     # What fails the launcher
     *(

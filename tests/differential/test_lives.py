@@ -1,9 +1,9 @@
 """Play the same lives under Debian's conmon and under lowconmon; both must leave the same.
 
 Each life is a function that plays on a `Stage`, once with the oracle and once with ours, in two
-directories of the same layout; more of them are in log_lives.py and oom_lives.py. Compared is all
-that a manager can see: the launcher, each message, each file, the log, the journal, what clients
-got, what the runtime and the exit command were given.
+directories of the same layout; more of them are in log_lives.py, notify_lives.py and oom_lives.py.
+Compared is all that a manager can see: the launcher, each message, each file, the log, the journal,
+what clients got, what the runtime and the exit command were given.
 
 Acceptable: a difference that stands in LIFE_DIFFERENCES (oracle_differences.py), exactly as it
 stands there. Not acceptable: any other difference, and a row there that is true no more.
@@ -28,7 +28,7 @@ from typing import Any
 
 import pytest
 
-from tests.differential import log_lives, oom_lives  # noqa: F401 - enters its lives
+from tests.differential import log_lives, notify_lives, oom_lives  # noqa: F401 - enter their lives
 from tests.differential.oracle_differences import ABSENT, ANY, LIFE_DIFFERENCES, LifeDifference
 from tests.differential.stage import CID, LIVES, Stage, life
 from tests.support import ROOT

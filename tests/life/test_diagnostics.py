@@ -123,6 +123,11 @@ CHECKS: list[tuple[str, list[str], str]] = [
         [*OK, "--exit-delay", "-1"],
         ERROR + "Delay before invoking exit command must be greater than or equal to 0",
     ),
+    (
+        "NOT-9",
+        [*CID, "-e", "-r", "/bin/true", "--exec-process-spec", "s", "--sdnotify-socket=", "-l", ""],
+        ERROR + "Bundle path not provided. Use --bundle",
+    ),
     ("LOG-9", OK[:-2], ERROR + "Log driver not provided. Use --log-path"),
     ("LOG-10", [*OK, "-l", ""], ERROR + "log-path must not be empty"),
     ("LOG-11", [*OK, "-l", "k8s-file:"], ERROR + "k8s-file requires a filename"),
@@ -194,20 +199,6 @@ def test_a_full_device_or_a_closed_pipe_does_not_hang_it(life: Life, arguments: 
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([*life.command, *arguments], stdout=full, stderr=full, timeout=20)
     assert done.returncode == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["--restore", "/x"], "restore"),
-        (["--sdnotify-socket", "/x"], "sdnotify-socket"),
-    ],
-)
-def test_what_is_not_there_yet_is_said(life: Life, arguments: list[str], name: str) -> None:
-    # To be taken away, case by case, as the options come to life.
-    done = run(life, *OK, "-b", str(life.bundle), *arguments)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == f"conmon: --{name} is not supported yet\n".encode()
 
 
 @pytest.mark.contract("CLI-4", "CLI-6", "CLI-7", "CLI-9", "CLI-10", "CLI-11", "CLI-12", "CLI-51")

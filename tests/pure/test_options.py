@@ -447,6 +447,11 @@ CHECK_ERRORS = [
         False,
         "Delay before invoking exit command must be greater than or equal to 0",
     ),
+    (
+        "-c x -e -r /bin/true --exec-process-spec p --sdnotify-socket /S",
+        False,
+        "Bundle path not provided. Use --bundle",
+    ),
 ]
 
 
@@ -474,7 +479,7 @@ def test_the_checks_come_in_the_order_of_the_contract() -> None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     wrong = b"--log-max-files -1 --log-rotate --log-level x -e --restore r --exec-attach".split()
-    wrong += [b"--exit-delay", b"-1"]
+    wrong += [b"--exit-delay", b"-1", b"--sdnotify-socket", b"/S"]
     mends: list[tuple[bytes, str, object]] = [
         (b"log-max-files must be non-negative, got -1", "log_max_files", 0),
         (
@@ -504,6 +509,9 @@ def test_the_checks_come_in_the_order_of_the_contract() -> None:
     with pytest.raises(CheckError, match="Delay before invoking exit command"):
         check(said, refuse, lambda: b"/cwd")
     said.exit_delay = 0
+    with pytest.raises(CheckError, match="Bundle path not provided. Use --bundle"):
+        check(said, refuse, lambda: b"/cwd")
+    said.bundle = b"/b"
     check(said, refuse, lambda: b"/cwd")
 
 
