@@ -424,7 +424,7 @@ def test_exec_sync_does_not_wait_for_what_the_process_left_in_the_background(
 ) -> None:
     """Acceptable: the answer within a second or so. Not acceptable: that CRI-O, which reads what its
     monitors print to the end, waits for a daemon of the container's.
-    """  # noqa: D205
+    """
     life = session()
     left = life.directory / "left"
     life.stub(f"echo said; sleep 60 & echo $! > {left}; exit 3")
@@ -444,7 +444,7 @@ def test_sigint_to_an_exec_sync_is_for_its_process_and_the_answer_follows(
     """CRI-O stops a container: each monitor of an ExecSync gets SIGINT, again and again, and the
     container's processes are killed in the end. Acceptable: one answer, what became of the process.
     Not acceptable: none, or that the monitor goes first.
-    """  # noqa: D205
+    """
     life = session()
     handler = {"dies": "SIG_DFL", "exits": "lambda *_: os._exit(5)", "ignores": "lambda *_: tell()"}
     program = life.directory / "program.py"
@@ -544,7 +544,7 @@ def test_300_probes_in_waves_each_have_their_own_answer_and_output(
 ) -> None:
     """Acceptable: every answer is the probe's own. Not acceptable: one that is missing, late beyond
     the kubelet's patience, or another's; a container that notices.
-    """  # noqa: D205
+    """
     life.stub("read x; exit 3")
     create(life, sockets, "-i")
     for first in range(0, PROBES, WAVE):
