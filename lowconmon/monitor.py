@@ -5,6 +5,7 @@ names is a method `_do_<action>` here. Set-up order: notify socket, terminal or 
 runtime.
 """
 
+import errno
 import os
 
 from . import _syscalls
@@ -172,16 +173,18 @@ class Monitor:
         """Judge the start; nobody has reaped the container yet, so its pid is still its own."""
         self._terminal.collect()
         has_terminal = self._lifecycle.state == lifecycle.CREATING
-        pid, event = self._runtime.container_pid(code, has_terminal=has_terminal), "runtime_failed"
-        if pid is not None:
-            self._pid, event = pid, "runtime_succeeded"
+        found = self._runtime.container_pid(code, has_terminal=has_terminal)
+        event = "runtime_succeeded" if found else "runtime_failed"
+        if found:
+            self._pid, started = found
             try:
-                self._container = Process(self._loop, pid, self._container_ended)
+                self._container = Process(self._loop, self._pid, self._container_ended, started)
             except ProcessLookupError:  # another's child, reaped: how it ended nobody knows
                 self._loop.call_later(0, lambda: self._container_ended(-1))
             except OSError as error:
                 self._runtime.fail(f"Failed to watch container: {error.strerror}")
-                os.kill(pid, _syscalls.SIGKILL)
+                if error.errno not in {errno.EINVAL, errno.ENOENT}:  # those: a thread of anyone's
+                    os.kill(self._pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
         if self._container:  # behind what was posted, which is done later, whatever happens here

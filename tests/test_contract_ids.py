@@ -3,6 +3,7 @@
 An id is defined where it opens a bullet or a table row, in bold; everywhere else it is cited.
 """
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -151,3 +152,25 @@ def test_every_argument_of_a_contract_mark_is_an_id() -> None:
         if argument not in known
     ]
     assert unknown == []
+
+
+def with_verdict() -> set[str]:
+    """Return the ids that are cited by a test whose docstring opens with its verdict."""
+    found: set[str] = set()
+    for path in citing_files():
+        if path.suffix != ".py" or not path.name.startswith("test_"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                marks = map(ast.unparse, node.decorator_list)
+                ids = {one for mark in marks for one in CITED.findall(mark)}
+                if text.startswith("Acceptable: ") and "ot acceptable: " in text:
+                    found |= ids
+    return found
+
+
+def test_every_case_has_a_test_that_opens_with_its_verdict() -> None:
+    cases = [sentence_id for section, sentence_id in defined() if section == CASES]
+    judged = with_verdict()
+    assert [case for case in cases if case not in judged] == []

@@ -4,6 +4,7 @@ A process is held by its pidfd, so no signal reaches a stranger whose pid is the
 for a child: who ended is reaped when SIGCHLD says so, and not before the container's pid is known.
 """
 
+import errno
 import os
 import sys
 
@@ -24,11 +25,15 @@ class Process:
 
     __slots__ = ("_loop", "_on_end", "pid", "pidfd")
 
-    def __init__(self, loop: "Loop", pid: int, on_end: "Callable[[int], object]") -> None:
-        """Watch *pid*. Raises OSError: ESRCH."""
+    def __init__(
+        self, loop: "Loop", pid: int, on_end: "Callable[[int], object]", started: int | None = None
+    ) -> None:
+        """Watch *pid*. Raises OSError: ESRCH, also when it is another by now than *started* then."""
         self._loop, self._on_end, self.pid = loop, on_end, pid
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         try:
+            if started not in (None, started_at(pid) or started):
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
             loop.add_pidfd(self.pidfd, self._ended)
         except OSError:
             self.pidfd = loop.discard(self.pidfd)
@@ -135,15 +140,28 @@ def started_at(pid: int) -> int | None:
     return start_time(read_small(b"/proc/%d/stat" % pid) or b"")
 
 
-def pid_in(path: bytes, not_before: int | None, stale: bytes | None) -> int | None:
-    """Return the pid that a runtime left at *path*, None when it left no usable one.
+def pid_file(path: bytes) -> tuple[bytes, int, int]:
+    """Return content, inode and time of a pid file: they are the same until somebody writes it."""
+    try:
+        found = _syscalls.stat(path)
+    except OSError:
+        return b"", 0, 0
+    return read_small(path) or b"", found.st_ino, found.st_mtime_ns
 
-    A process that started before *not_before* is a stranger from an older pid file; so is one that
-    is gone while the file still says what it said before, *stale*.
+
+def pid_in(
+    path: bytes, not_before: int | None, stale: tuple[bytes, int, int]
+) -> tuple[int, int | None] | None:
+    """Return pid and start time of who is named at *path*; None: nobody whom the runtime started.
+
+    That is a file that still is as it was before, *stale*; init and ourselves; and a process that
+    was started before *not_before*. Who has gone already has no start time.
     """
-    content = read_small(path)
-    pid = parse_pid(content or b"")
-    started = started_at(pid) if pid else None
-    if started is None:
-        return None if content == stale else pid
-    return None if not_before is not None and started < not_before else pid
+    left = pid_file(path)
+    pid = parse_pid(left[0])
+    if pid is None or pid in {1, os.getpid()} or left == stale:
+        return None
+    started = started_at(pid)
+    if started is not None and not_before is not None and started < not_before:
+        return None
+    return pid, started

@@ -5,7 +5,7 @@ import os
 from .. import _syscalls
 from ..pure.lifecycle import judge_start
 from ..pure.runtime import command_line, listen_pid_index
-from .process import Process, exec_error, pid_in, read_small, started_at
+from .process import Process, exec_error, pid_file, pid_in, started_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Runtime:
         """
         self.failure = "Failed to create container"
         options, environment = self._options, self._as_started["environment"]
-        self._stale = read_small(options.container_pidfile or b"")
+        self._stale = pid_file(options.container_pidfile or b"")
         replace = options.replace_listen_pid
         command = command_line(options, console)
         pid, self._error_fd = _syscalls.spawn(
@@ -73,19 +73,20 @@ class Runtime:
             os.kill(pid, _syscalls.SIGKILL)
             raise RuntimeError(f"Failed to watch the runtime: {error.strerror}") from error
 
-    def container_pid(self, code: int, *, has_terminal: bool) -> int | None:
-        """Return the pid that the runtime, ended with *code*, has left; None: the start failed."""
-        error, pid = exec_error(self._error_fd), None
+    def container_pid(self, code: int, *, has_terminal: bool) -> tuple[int, int | None] | None:
+        """Return pid and start time of what the runtime, ended with *code*, left; None: it failed."""
+        error, found = exec_error(self._error_fd), None
         if error:
             self.failure = f"Failed to execute runtime: {error.strerror}"
         elif not has_terminal:
             self.failure = "Runtime did not set up terminal"
         else:
-            pid = pid_in(self._options.container_pidfile or b"", self._started, self._stale)
+            found = pid_in(self._options.container_pidfile or b"", self._started, self._stale)
             self.failure = "Failed to read pidfile: it holds no pid of this start"
+        pid = found and found[0]
         event = judge_start(exec_session=self._options.exec, runtime_status=code, pid=pid)
         if event == "runtime_succeeded":
-            return pid
+            return found
         text = f"Failed to create container: exit status {code}" if code else self.failure
         self._diagnostics.error(text)
         self.failure = "" if code and not error else self.failure

@@ -121,7 +121,10 @@ def live_fully(life: Life, *, wait: bool = True) -> None:
 def test_nothing_of_the_tree_is_opened_after_the_pid_was_reported(
     prefix: Path, new_life: Callable[..., Life]
 ) -> None:
-    """Not acceptable: a module, or a file that Python would look for, read under a container."""
+    """Acceptable: the manager's and the container's files.
+
+    Not acceptable: a module, or a file that Python would look for, read under a container.
+    """
     life = new_life(prefix)
     trace = life.directory / "trace"
     tracer = life.directory / "tracer"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import SLOWNESS
 from tests.support.life import (
     DEADLINE,
     Gate,
@@ -544,6 +545,10 @@ def test_two_senders_that_go_at_once_are_both_delivered(life: Life, gate: Gate) 
 def test_a_container_that_closes_its_stdin_costs_neither_time_nor_the_client(
     life: Life, gate: Gate
 ) -> None:
+    """Acceptable: what is sent is dropped, and output goes on.
+
+    Not acceptable: a spin, a log of complaints, a client that is detached.
+    """
     life.stub(f"read x; exec 0<&-; echo closed; read y <{gate.path}; echo bye; exit 6").start("-i")
     life.pid()
     client = attach_accepted(life)
@@ -562,6 +567,11 @@ def test_a_container_that_closes_its_stdin_costs_neither_time_nor_the_client(
 
 @pytest.mark.contract("CASE-602", "ATT-9")
 def test_a_gigabyte_goes_to_a_slow_reader_whole(life: Life) -> None:
+    """Acceptable: a client that waits for the reader.
+
+    Not acceptable: another checksum, an end of input that comes early or never, a log of
+    anything but the answer.
+    """
     life.stub("read go; exec sha256sum").start("-i")
     life.pid()
     client = attach_accepted(life)
@@ -663,6 +673,10 @@ def checksum(data: bytes) -> str:
 def test_a_client_that_never_reads_makes_only_the_containers_writing_wait(
     life: Life, gate: Gate
 ) -> None:
+    """Acceptable: the container waits as on a pipe, control and timers live, and once it is
+    killed its exit file is there within a second. Not acceptable: a log that is short of what it
+    wrote, a monitor that waits or grows with the client.
+    """
     life.stub(flood(life, gate, 100 * MIB)).start()
     pid = life.pid()
     client = attach_accepted(life)
@@ -676,7 +690,7 @@ def test_a_client_that_never_reads_makes_only_the_containers_writing_wait(
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     assert life.exit_status() == 137
-    assert time.monotonic() - killed < 2.5
+    assert time.monotonic() - killed < 1 * SLOWNESS
     # All that the container could write is in the log.
     out = b"".join(
         record[45:] + (b"\n" if record[43:44] == b"F" else b"")
@@ -703,7 +717,11 @@ def test_the_timeout_comes_though_a_client_does_not_read(life: Life, gate: Gate)
 
 @pytest.mark.contract("ATT-21", "CASE-103")
 def test_a_client_that_goes_on_reading_gets_every_byte(life: Life, gate: Gate) -> None:
-    size = 20 * MIB
+    """Acceptable: a pause.
+
+    Not acceptable: a byte that the client, the other client or the log lacks.
+    """
+    size = 100 * MIB
     life.stub(flood(life, gate, size, 5)).start("--no-sync-log")
     life.pid()
     client, second = attach_accepted(life), attach_accepted(life)
@@ -723,6 +741,10 @@ def test_a_client_that_goes_on_reading_gets_every_byte(life: Life, gate: Gate) -
 
 @pytest.mark.contract("ATT-25", "CASE-104")
 def test_with_a_stall_timeout_a_client_that_never_reads_is_detached(life: Life, gate: Gate) -> None:
+    """Acceptable: the one that takes nothing is let go.
+
+    Not acceptable: a byte that the log or the other client lacks, another status than 7.
+    """
     size = 100 * MIB
     life.environment["LOWCONMON_ATTACH_STALL_TIMEOUT"] = "1"
     life.stub(flood(life, gate, size, 7)).start("--no-sync-log")

@@ -232,6 +232,10 @@ def test_the_end_of_a_line_that_is_too_long_is_no_line_of_its_own(
 @pytest.mark.contract("CASE-701", "CTL-5", "CTL-7")
 @pytest.mark.parametrize("name", ["ctl", "winsz"])
 def test_a_line_may_be_split_over_writes_at_any_byte(sized: Sized, name: str) -> None:
+    """Acceptable: the line is done once it is whole.
+
+    Not acceptable: half of it taken for a line.
+    """
     head = b"1 " if name == "ctl" else b""
     for number in range(1, len(head) + 6):
         line = head + b"%d 50\n" % (20 + number)
@@ -262,6 +266,7 @@ def test_a_line_may_come_byte_by_byte(sized: Sized, name: str) -> None:
 @pytest.mark.contract("CASE-702")
 @pytest.mark.parametrize("name", ["ctl", "winsz"])
 def test_of_two_lines_in_one_write_both_are_done_in_order(sized: Sized, name: str) -> None:
+    """Acceptable: both. Not acceptable: one of them, or the second first."""
     head = b"1 " if name == "ctl" else b""
     sized.life.control(head + b"90 91\n" + head + b"10 11\n", name)
     sized.wait((10, 11))
@@ -284,6 +289,7 @@ def test_a_resize_and_a_reopen_in_one_write_are_both_done(sized: Sized) -> None:
 def test_a_bad_line_spoils_neither_the_one_before_nor_the_one_after(
     sized: Sized, name: str, bad: bytes
 ) -> None:
+    """Acceptable: a warning. Not acceptable: a good line that is not done, a bad one that is."""
     head = b"1 " if name == "ctl" else b""
     life = sized.life
     life.control(head + b"10 11\n" + bad + b"\n", name)
@@ -299,6 +305,10 @@ def test_a_bad_line_spoils_neither_the_one_before_nor_the_one_after(
 @pytest.mark.contract("CASE-703", "CTL-16", "CTL-14")
 @pytest.mark.parametrize("name", ["ctl", "winsz"])
 def test_64_kib_without_a_newline_neither_spin_nor_grow_nor_spoil(sized: Sized, name: str) -> None:
+    """Acceptable: all of it is one bad line.
+
+    Not acceptable: memory or time spent on it, a good line after it that is not done.
+    """
     life = sized.life
     monitor = life.monitor_pid()
     fd = os.open(life.bundle / name, os.O_WRONLY)

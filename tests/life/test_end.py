@@ -114,6 +114,7 @@ def test_an_execs_status_is_reported_and_recorded(life: Life, end: str, api: boo
 @pytest.mark.contract("CASE-801", "END-1")
 @pytest.mark.parametrize("status", [0, 7])
 def test_a_container_that_is_gone_before_its_runtime_is_recorded(life: Life, status: int) -> None:
+    """Acceptable: its own status. Not acceptable: a failed start, -1, the status of another."""
     # The monitor is a subreaper: the container is a zombie of its when it looks for the pid.
     life.script(f"""#!/bin/sh
 while [ $# -gt 0 ]; do [ "$1" = --pid-file ] && pid_file=$2; shift; done
@@ -134,6 +135,10 @@ done
 @pytest.mark.contract("CASE-802", "END-24", "END-25")
 @pytest.mark.parametrize("status", [0, 3, 255, -9, -15])
 def test_the_status_of_a_strangers_child_comes_from_its_pidfd(life: Life, status: int) -> None:
+    """Acceptable: its status where the kernel tells, else -1.
+
+    Not acceptable: 0 for what nobody knows.
+    """
     recorded = stranger(life, status, "reaps")
     release = tuple(int(part) for part in os.uname().release.split(".")[:2])
     known = 128 - status if status < 0 else status
@@ -245,7 +250,10 @@ def test_an_old_exit_file_is_replaced(life: Life) -> None:
 def test_an_exit_file_is_tried_again_and_the_other_does_not_wait(
     life: Life, broken: str, how: str
 ) -> None:
-    # Acceptable: the good one is there at once, the other when its directory can be written.
+    """Acceptable: the good one is there at once, the other when its directory can be written.
+
+    Not acceptable: that one waits for the other, half a file, an exit command before both.
+    """
     directory = getattr(life, broken)
     paths = {"exit_dir": life.exit_dir / life.cid, "persist_dir": life.persist_dir / "exit"}
     good = next(path for name, path in paths.items() if name != broken)
@@ -519,7 +527,7 @@ def test_the_timeout_does_not_count_while_the_runtime_creates(life: Life) -> Non
 
 @pytest.mark.contract("CASE-806", "END-4", "SYNC-9")
 def test_a_timeout_at_the_moment_of_exit_is_one_or_the_other(life: Life) -> None:
-    # Acceptable: 7, or -1 and the words. Not acceptable: a mixture, two messages, no end.
+    """Acceptable: 7, or -1 and the words. Not acceptable: a mixture, two messages, no end."""
     life.stub("sleep 1; exit 7").start("-T", "1", exec_session=True)
     life.pid()
     last = messages(life)
@@ -560,6 +568,10 @@ GRANDCHILD = (
 def test_a_grandchild_that_holds_the_output_delays_the_end_by_a_second_at_most(
     life: Life, what: str
 ) -> None:
+    """Acceptable: a second more.
+
+    Not acceptable: an end that waits for the grandchild, or for silence.
+    """
     name = life.directory / "grandchild"
     life.stub("echo said; " + GRANDCHILD.format(name=name, what=what) + "exit 7").start(
         "-l", "none"
@@ -581,6 +593,7 @@ def test_a_grandchild_that_holds_the_output_delays_the_end_by_a_second_at_most(
 def test_what_the_container_said_is_logged_though_a_grandchild_holds_the_output(
     life: Life,
 ) -> None:
+    """Acceptable: a delay. Not acceptable: a line of the container's that is not in the log."""
     name = life.directory / "grandchild"
     script = GRANDCHILD.format(name=name, what="exec sleep 60") + "seq 1 5000; printf end; exit 7"
     life.stub(script).start()

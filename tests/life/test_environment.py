@@ -88,6 +88,10 @@ def test_an_empty_environment_stays_empty(life: Life) -> None:
     ids=["pythonhome", "pythonstartup", "pythonverbose", "locale", "c-locale", "tmpdir", "own"],
 )
 def test_variables_meant_for_others_change_nothing(life: Life, block: list[bytes]) -> None:
+    """Acceptable: a life as always, and a runtime that sees these variables as they are.
+
+    Not acceptable: a monitor that does not start, says anything, or hands on less or more.
+    """
     seen = Witness(life)
     life.command = odd(block=block)
     life.stub("echo said; exit 5", before=seen.shell()).start()
@@ -330,6 +334,11 @@ def test_with_a_terminal_only_stderr_is_a_pipe(life: Life, stdin: list[str]) -> 
 def test_closed_standard_descriptors_do_not_become_others(
     life: Life, closed: tuple[int, ...], more: list[str]
 ) -> None:
+    """Acceptable: /dev/null in their place.
+
+    Not acceptable: a pipe, a log or a socket as descriptor 0, 1 or 2, of the monitor, the
+    runtime or the exit command.
+    """
     seen = Witness(life)
     after, option = exit_witness(life)
     life.command = odd(closed=closed)
@@ -346,6 +355,7 @@ def test_closed_standard_descriptors_do_not_become_others(
 
 @pytest.mark.contract("CASE-904")
 def test_thirty_two_descriptors_are_enough(life: Life) -> None:
+    """Acceptable: a life as always. Not acceptable: one that has no descriptor left for its end."""
     life.command = odd(files=32)
     life.stub("cat; exit 7").start("-i")
     life.pid()
@@ -395,6 +405,10 @@ def test_runtime_and_exit_command_run_in_the_monitors_cwd(life: Life) -> None:
 
 @pytest.mark.contract("CASE-906")
 def test_a_cwd_that_is_deleted_under_a_life_does_not_end_it(life: Life) -> None:
+    """Acceptable: an end as always, exit command included.
+
+    Not acceptable: a path that is looked up anew.
+    """
     after, option = exit_witness(life)
     cwd = life.directory / "cwd"
     cwd.mkdir()

@@ -88,6 +88,10 @@ def test_a_short_write_never_makes_a_short_exit_file(life: Life, folder: str) ->
 def test_of_an_exit_file_that_never_works_the_other_is_there_and_the_life_ends(
     life: Life, error: str
 ) -> None:
+    """Acceptable: one exit file, and the end.
+
+    Not acceptable: none, half a one, a monitor that tries for ever.
+    """
     seen, option = exit_witness(life)
     spec = f"write:errno={error}:times=forever:file=/exits/"
     with_faults(life, spec).stub("exit 7").start("--sync", *option, wait=False)
@@ -106,6 +110,10 @@ def test_of_an_exit_file_that_never_works_the_other_is_there_and_the_life_ends(
 def test_a_disk_that_fails_at_the_monitors_pid_file_starts_nothing(
     life: Life, call: str, error: str
 ) -> None:
+    """Acceptable: a launcher that fails.
+
+    Not acceptable: a runtime that was started, half a pid file.
+    """
     # Its temporary file is the first to be renamed; it lies in the life's own directory.
     seen = Witness(life)
     spec = f"rename:errno={error}" if call == "rename" else f"write:errno={error}:file=/.conmon-"

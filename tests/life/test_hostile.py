@@ -77,6 +77,15 @@ def count_until(client: socket.socket, size: int, memory: Memory) -> int:
 @pytest.mark.contract("CASE-1201", "CASE-1202")
 @pytest.mark.parametrize("line", ["y", "x" * 4000, ""], ids=["short", "long", "empty"])
 def test_a_flood_of_lines_through_a_terminal(life: Life, line: str) -> None:
+    """Acceptable: the container waits for who reads.
+
+    Not acceptable: a line without end that is kept, a spin.
+    """
+    """Acceptable: the container waits for who reads.
+
+    Not acceptable: more than 8 MB of memory for it, a processor that is busy once the flood
+    stands.
+    """
     life.terminal_stub(f"trap '' HUP; read x; exec yes '{line}'").start("-t", "--no-sync-log")
     pid = life.pid()
     memory = Memory(life.monitor_pid())

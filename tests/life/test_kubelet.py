@@ -89,6 +89,10 @@ def joined(*paths: Path) -> bytes:
 @pytest.mark.contract("REOPEN-1", "REOPEN-3", "CASE-501", "CASE-505", "LOG-24", "LOG-25")
 @OPTIONS
 def test_under_load_a_kubelet_rotates_again_and_again(load: Load, options: list[str]) -> None:
+    """Acceptable: every line once, whole and in order, over all files.
+
+    Not acceptable: a line lost, torn or twice, a watcher that is not woken.
+    """
     life = start(load.life, options)
     kubelet = Kubelet(life)
     for _ in range(ROUNDS):
@@ -109,6 +113,7 @@ def test_under_load_a_kubelet_rotates_again_and_again(load: Load, options: list[
 def test_two_messages_after_a_rename_lose_nothing(
     load: Load, logs: Path, options: list[str], at_once: bool
 ) -> None:
+    """Acceptable: one fresh log or two. Not acceptable: a line lost, torn or twice."""
     life = start(load.life, options)
     for turn in range(ROUNDS):
         more(life)
@@ -127,6 +132,10 @@ def test_two_messages_after_a_rename_lose_nothing(
 def test_while_nothing_is_written_the_watcher_is_woken_too(
     life: Life, logs: Path, options: list[str]
 ) -> None:
+    """Acceptable: a fresh, empty log after each rename.
+
+    Not acceptable: a watcher that waits for output.
+    """
     life.stub("echo first; read x; echo last; exit 3").start("-i", *options)
     life.pid()
     wait_until(lambda: b" first\n" in (read_if_there(life.log) or b""), "the first line")
@@ -167,6 +176,7 @@ def test_without_a_rename_whoever_watches_is_woken_and_the_file_kept(
 
 @pytest.mark.contract("REOPEN-4", "CASE-502", "CASE-505")
 def test_without_a_rename_nothing_is_lost_under_load(load: Load, logs: Path) -> None:
+    """Acceptable: the file stays. Not acceptable: a line that was in it and is not."""
     life = start(load.life, PLAIN)
     for _ in range(ROUNDS):
         more(life)
@@ -264,6 +274,10 @@ def test_in_a_directory_that_was_replaced_a_fresh_log_appears(
 def test_while_the_directory_is_gone_the_old_file_takes_the_lines(
     load: Load, logs: Path, options: list[str]
 ) -> None:
+    """Acceptable: the lines stand in the file that has no place any more.
+
+    Not acceptable: a line lost, an end of the life.
+    """
     life = start(load.life, options)
     more(life)
     aside = logs.rename(logs.with_name("aside")) / life.log.name

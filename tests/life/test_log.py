@@ -405,6 +405,10 @@ def test_long_lines_are_partial_records_and_a_last_one(
     size: int,
     newline: bool,  # noqa: FBT001
 ) -> None:
+    """Acceptable: P records of 8192 bytes at most and a last one.
+
+    Not acceptable: a byte more or less, a newline that nobody wrote.
+    """
     line = bytes(33 + i % 90 for i in range(size))
     data = line + b"\n" if newline else line
     life.stub(printing(life, data)).start()
@@ -436,6 +440,10 @@ def test_long_lines_are_partial_records_and_a_last_one(
     ],
 )
 def test_every_byte_is_kept(life: Life, data: bytes) -> None:
+    """Acceptable: the bytes as they came, between newlines.
+
+    Not acceptable: a NUL that ends a record, a CR that goes missing, a line that is mended.
+    """
     life.stub(printing(life, data)).start()
     life.pid()
     assert life.exit_status() == 0
@@ -445,6 +453,10 @@ def test_every_byte_is_kept(life: Life, data: bytes) -> None:
 
 @pytest.mark.contract("LOG-26", "LOG-28", "CASE-1004")
 def test_a_prompt_is_logged_when_it_appears_and_a_lone_newline_follows_it(life: Life) -> None:
+    """Acceptable: a P record at once.
+
+    Not acceptable: a prompt that waits for its newline, an F record that nobody wrote.
+    """
     gate = Gate(life.directory / "go")
     try:
         life.stub(f"printf prompt; read x <{gate.path}; echo; echo next").start()
@@ -584,6 +596,10 @@ def test_a_fifo_with_a_slow_reader_gets_everything(life: Life) -> None:
 
 @pytest.mark.contract("LOG-34", "LOG-31", "CASE-908", "END-8", "END-14")
 def test_a_fifo_whose_reader_never_reads_does_not_keep_the_exit_file(life: Life) -> None:
+    """Acceptable: what the reader does not take is lost at the end.
+
+    Not acceptable: an exit file that waits for it.
+    """
     os.mkfifo(life.log)
     reading = os.open(life.log, os.O_RDONLY | os.O_NONBLOCK)
     try:

@@ -92,6 +92,10 @@ def test_a_pid_file_that_holds_no_pid_is_a_failed_start(
 @pytest.mark.parametrize("exec_session", [False, True])
 @pytest.mark.parametrize("leave", [":", 'mkdir "$pid_file"', 'ln -s nowhere "$pid_file"'])
 def test_no_pid_file_is_a_failed_start(life: Life, leave: str, exec_session: bool) -> None:
+    """Acceptable: one negative answer that says why.
+
+    Not acceptable: a life with no process, a hang.
+    """
     life.script(LEAVES.format(leave=leave)).start(exec_session=exec_session)
     assert failed(life) != ""
     life.pid_file = life.directory / "none"
@@ -241,6 +245,10 @@ def test_the_status_of_a_failed_start_with_sync_is_1_whatever_the_exit_command_s
 def test_an_exec_that_never_starts(
     life: Life, leave: str, text: str | None, terminal: list[str], api: bool, sync: list[str]
 ) -> None:
+    """Acceptable: one negative answer, with the runtime's words if it had any, then the exit
+    command. Not acceptable: no answer, two, one that promises a pid, an exit file, an exit
+    command that is left out.
+    """
     seen, option = witness_option(life)
     life.script(LEAVES.format(leave=leave))
     arguments = life.arguments(*terminal, *sync, *option, exec_session=True)
@@ -329,7 +337,7 @@ MUCH = (b'line "with" quotes \\ and\0NUL and \xff\xfe bad UTF-8 \xc3\xa9\n' * 40
 def test_of_200_kib_the_last_words_are_reported(
     life: Life, leave: str, terminal: list[str], kind: str
 ) -> None:
-    # Acceptable: one valid message of at most 4096 bytes. Not acceptable: a hang at 64 KiB.
+    """Acceptable: one valid message of at most 4096 bytes. Not acceptable: a hang at 64 KiB."""
     if kind == "exec":
         leave = leave.replace('echo 1 > "$pid_file"; ', 'echo rubbish > "$pid_file"; ')
     says(life, MUCH + b"the last words", leave)

@@ -250,6 +250,11 @@ def test_sync_forks_nothing_and_writes_no_pid_file(life: Life) -> None:
 @pytest.mark.contract("START-15", "CASE-404")
 @pytest.mark.parametrize("how", ["no directory", "a directory in its place"])
 def test_a_pid_file_that_cannot_be_written_starts_no_runtime(life: Life, how: str) -> None:
+    """Acceptable: a launcher that fails and says why.
+
+    Not acceptable: a container that no manager knows of, one of the monitor's files left
+    behind.
+    """
     seen = Witness(life)
     life.conmon_pid_file = life.directory / "not" / "pid"
     if how != "no directory":
@@ -579,7 +584,7 @@ def test_a_log_that_is_a_fifo_without_a_reader_cannot_be_opened(life: Life) -> N
 
 @pytest.mark.contract("CASE-908", "LOG-34")
 def test_a_log_that_is_a_fifo_nobody_reads_holds_up_the_container_alone(life: Life) -> None:
-    # Acceptable: the container waits as on a full pipe. Not acceptable: that the monitor does.
+    """Acceptable: the container waits as on a full pipe. Not acceptable: that the monitor does."""
     os.mkfifo(life.log)
     fd = os.open(life.log, os.O_RDONLY | os.O_NONBLOCK)
     try:

@@ -169,6 +169,10 @@ def test_every_life_has_a_console_directory_of_its_own(life: Life) -> None:
 def test_a_bundle_path_of_any_length_gets_terminal_and_attach_socket(
     life: Life, elsewhere: Path, length: int
 ) -> None:
+    """Acceptable: sockets at other, shorter paths.
+
+    Not acceptable: a path that is cut off, or an error.
+    """
     move_bundle(life, length)
     life.environment["XDG_RUNTIME_DIR"] = str(elsewhere)
     # The container starts without a client, and ends when one has typed.
