@@ -36,7 +36,11 @@ def main() -> None:
         os._exit(1)
     if reads:
         sys.exit(reader.main(sys.argv[2:]))
-    launch.launch(blocked)
+    try:
+        launch.launch(blocked)
+    except OSError as error:  # out of descriptors or memory, mostly
+        os.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
+        os._exit(1)
 
 
 if __name__ == "__main__":

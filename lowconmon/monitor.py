@@ -92,8 +92,8 @@ class Monitor:
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
-        self._loop.add_signals(SIGNALS, self._signalled)
         try:
+            self._loop.add_signals(SIGNALS, self._signalled)
             console = self._set_up()
             self._runtime.start(console, self._start_fd, self._runtime_ended)
         except (OSError, ValueError, RuntimeError) as error:
@@ -224,9 +224,9 @@ class Monitor:
         self._sync_pipe.send(answers.message(name, number, text))
 
     def _finished(self, part: str) -> None:
-        self._unfinished.discard(part)
-        if not self._unfinished:
+        if self._unfinished == {part}:
             self._post("finished")
+        self._unfinished.discard(part)
 
     # What lifecycle asks for
 

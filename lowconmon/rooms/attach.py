@@ -133,6 +133,8 @@ class Attach:
         self._listener_fd = self._loop.discard(self._listener_fd)
         for client in self._clients.copy():
             self._drop(client)
+        if self._flushed:  # also when it was the end of a client that failed
+            self._flushed()
 
     def _accept(self) -> None:
         try:

@@ -117,7 +117,7 @@ def exec_error(error_fd: int) -> OSError | None:
     """Read and close what `spawn` gave: why exec failed, None when it did not."""
     try:
         number = int.from_bytes(_syscalls.read(error_fd, 4), sys.byteorder)
-    except BlockingIOError:  # killed before it came to exec
+    except OSError:  # EAGAIN: killed before it came to exec
         number = 0
     _syscalls.close(error_fd)
     return OSError(number, os.strerror(number)) if number else None

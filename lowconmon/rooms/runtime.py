@@ -33,7 +33,7 @@ class Runtime:
         self._options, self._as_started = options, as_started
         self.stdio = list(stdio) or [-1, -1, -1]  # -1: /dev/null, as our own
         self.process: Process | None = None
-        self.failure = ""  # why the start failed, where the runtime does not say
+        self.failure = "Failed to watch signals"  # why a start failed, if the runtime is silent
 
     def pipe(self, number: int) -> int:
         """Make the pipe for descriptor *number* of the runtime; return our end."""

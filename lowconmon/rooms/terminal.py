@@ -87,7 +87,11 @@ class Terminal:
     def _accept(self) -> None:
         try:
             fd = _syscalls.accept4(self._fd, _syscalls.SOCK_NONBLOCK)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # EMFILE, ENOMEM: the runtime meets a closed socket, and fails
+            self._diagnostics.warn("Failed to accept console socket connection", error)
+            self.close()
             return
         if _syscalls.peer_uid(fd) not in {0, os.geteuid()}:
             self._diagnostics.warn("a stranger connected to the console socket")

@@ -12,6 +12,7 @@ In a process of its own, by a text:
 
 installs the faults, then runs the program with ARGS. Each fault counts the calls of its function
 from 1, those that another fault breaks included; a forked child goes on with its parent's counts.
+`record=FILE` in the place of a fault writes down every call instead: its name and where it is made.
 Only os, errno and sys are imported, so that the process stays as small as the program.
 """
 
@@ -36,12 +37,13 @@ CUT_LIST = ("sendmmsg",)  # the second argument is a list of messages
 CUT_SIZE = ("read", "pread", "recv_fds")  # the second argument is a size
 CUT_BUFFERS = ("readv",)  # the second argument is a list of buffers to fill
 CUT_RESULT = ("epoll_wait",)  # level-triggered: what is not told comes again
+DONE = ("close",)  # Linux frees the number whatever it says, so the call is done and then fails
 
 
 class Fault:
     """Which calls of one function fail, and how; `fired` counts those that did."""
 
-    __slots__ = ("calls", "errno", "fired", "nth", "only", "shorten", "times")
+    __slots__ = ("at", "calls", "errno", "fired", "nth", "only", "shorten", "times")
 
     def __init__(
         self,
@@ -50,17 +52,21 @@ class Fault:
         nth: int,
         times: int | None,
         only: Callable[..., object] | None,
+        at: str | None,
     ) -> None:
         if (errno is None) == (shorten is None):
             raise ValueError("say either errno or shorten")
         if nth < 1 or (times is not None and times < 1):
             raise ValueError("nth and times count from 1")
-        self.errno, self.shorten, self.nth, self.times, self.only = errno, shorten, nth, times, only
+        self.errno, self.shorten, self.nth, self.times = errno, shorten, nth, times
+        self.only, self.at = only, at
         self.calls = self.fired = 0
 
     def meets(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
         """Count a call and tell whether it fails."""
         if self.only is not None and not self.only(*arguments, **named):
+            return False
+        if self.at is not None and self.at != site():
             return False
         self.calls += 1
         return self.calls >= self.nth and (self.times is None or self.calls < self.nth + self.times)
@@ -81,6 +87,8 @@ class Seam:
             return self.original(*arguments, **named)
         met[0].fired += 1
         if met[0].errno is not None:
+            if self.__name__ in DONE:
+                self.original(*arguments, **named)
             raise OSError(met[0].errno, os.strerror(met[0].errno))
         assert met[0].shorten is not None
         return self.cut(met[0].shorten, arguments, named)
@@ -113,6 +121,41 @@ def _first_bytes(buffers: Sequence[Any], size: int) -> list[memoryview]:
     return [view for view in views if len(view)]
 
 
+def site() -> str:
+    """Return where lowconmon makes the present call: `file.py-LINE<...`, out to its caller's file."""
+    found: list[str] = []
+    names: list[str] = []
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way without an import
+    while frame is not None and len(set(names)) < 2 and len(found) < 6:  # noqa: PLR2004
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("lowconmon.") and module != "lowconmon._syscalls":
+            names.append(os.path.basename(frame.f_code.co_filename))
+            found.append(f"{names[-1]}-{frame.f_lineno}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return "<".join(found)
+
+
+def record(path: str) -> None:
+    """Write `NAME PID SITE` to a file for every call of lowconmon._syscalls from now on."""
+    import lowconmon._syscalls as target  # noqa: PLC0415 - as in `inject`
+
+    flags, (opened, written, closed) = (
+        os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC,
+        (os.open, os.write, os.close),
+    )
+
+    def note(name: str) -> bool:
+        fd = opened(path, flags, 0o600)  # for each line: the process closes what it does not know
+        written(fd, f"{name} {os.getpid()} {site()}\n".encode())
+        closed(fd)
+        return False
+
+    for name, value in list(vars(target).items()):
+        if name.startswith("_") or not callable(value) or isinstance(value, type):
+            continue
+        inject(name, errno=errno_names.EIO, only=lambda *_, name=name, **__: note(name))
+
+
 def inject(  # noqa: PLR0913 - the words of a fault
     name: str,
     *,
@@ -121,16 +164,18 @@ def inject(  # noqa: PLR0913 - the words of a fault
     nth: int = 1,
     times: int | None = 1,
     only: Callable[..., object] | None = None,
+    at: str | None = None,
 ) -> Fault:
     """Make the *nth* call of lowconmon._syscalls.*name* and the *times* - 1 after it fail.
 
     *errno*: raise OSError instead of the call. *shorten*: really do it, but with at most so many
     bytes (send- and read-like calls), messages (sendmmsg) or events (epoll_wait). *times* None:
-    for ever. *only*: takes the call's arguments and tells whether it counts at all.
+    for ever. *only*: takes the call's arguments and tells whether it counts at all. *at*: only calls
+    made there, as `site` names it.
     """
     import lowconmon._syscalls as target  # noqa: PLC0415 - after the caller has set sys.path
 
-    fault = Fault(errno, shorten, nth, times, only)
+    fault = Fault(errno, shorten, nth, times, only, at)
     if shorten is not None:
         if name not in (*CUT_DATA, *CUT_LIST, *CUT_SIZE, *CUT_BUFFERS, *CUT_RESULT):
             raise ValueError(f"{name} cannot be shortened")
@@ -182,6 +227,7 @@ def parse(spec: str) -> list[tuple[str, dict[str, Any]]]:
     """Return function name and keywords of `inject` for each fault of a text.
 
     name:errno=ENOSPC:nth=3:times=2,name:shorten=1:times=forever:file=PART-OF-THE-PATH
+    name:errno=EIO:at=log_file.py-17<log_file.py-4
     """
     faults = []
     for entry in filter(None, spec.split(",")):
@@ -193,6 +239,8 @@ def parse(spec: str) -> list[tuple[str, dict[str, Any]]]:
                 named[key] = int(value) if value.isdigit() else getattr(errno_names, value)
             elif key in ("nth", "shorten", "times"):
                 named[key] = None if (key, value) == ("times", FOREVER) else int(value)
+            elif key == "at":
+                named[key] = value
             elif key == "file":
                 named["only"] = _about(value)
             else:
@@ -203,6 +251,9 @@ def parse(spec: str) -> list[tuple[str, dict[str, Any]]]:
 
 def install(spec: str) -> list[Fault]:
     """Inject all faults of a text (see `parse`) for the rest of the process's life."""
+    if spec.startswith("record="):
+        record(spec.removeprefix("record="))
+        return []
     return [inject(name, **named) for name, named in parse(spec)]
 
 

@@ -1,0 +1,108 @@
+"""Which call of the monitor can fail how, where, and what else is acceptable then.
+
+A row: call, a part of the site (see `faults.site`; of several rows the first that fits counts),
+errnos (`=1`: one byte, message or event instead), and words of `Walk.judge`. What no row fits must
+stand in CANNOT_FAIL with its reason: so every call that a life makes has been thought about.
+"""
+
+from __future__ import annotations
+
+DISK = "ENOSPC EDQUOT EIO EROFS"
+FULL = "EMFILE ENFILE ENOMEM"
+UNEXPECTED = "ENOTSUP"  # an errno that nobody expects anywhere
+
+ROWS: tuple[tuple[str, str, str, str], ...] = (
+    ("accept4", "", f"EAGAIN {FULL} ENOBUFS ECONNABORTED", ""),
+    ("bind", "", "EADDRINUSE EACCES ENOENT ENOMEM ENOSPC EROFS", ""),
+    # A descriptor that has written to a file may be told late that it failed.
+    ("close", "<log_file", DISK, ""),
+    ("close", "reports.py-27", DISK, ""),
+    ("close", "rotation", DISK, ""),
+    ("epoll_create1", "", FULL, ""),
+    # Only adding takes memory and counts; the site is that of a change too, which comes second.
+    # A client that cannot be watched is let go, and with it what it typed.
+    ("epoll_ctl", "loop.py-68<attach", "ENOMEM ENOSPC", "lost"),
+    ("epoll_ctl", "loop.py-76<attach", "ENOMEM ENOSPC", "lost"),
+    ("epoll_ctl", "loop.py-68<terminal.py", "ENOMEM ENOSPC", "crash"),
+    ("epoll_ctl", "process.py", "ENOMEM ENOSPC", "no-after"),  # unwatched, it may still work on
+    ("epoll_ctl", "loop.py-164", "ENOMEM ENOSPC", ""),
+    ("epoll_wait", "", "=1", ""),
+    ("fstat", "log_file", "EIO ESTALE ENOMEM", ""),
+    ("fstat", "rotation", "EIO ESTALE", ""),
+    ("fstat", "fifos", "EIO ESTALE", ""),
+    ("fsync", "", DISK, ""),
+    ("ftruncate", "", "EIO ENOSPC EPERM ESTALE", ""),
+    ("get_oflag", "", "EIO ENOTTY", ""),
+    ("is_locked", "", "EIO EINVAL ENOLCK", ""),
+    ("listen", "", "EADDRINUSE ENOBUFS", ""),
+    ("mkdir", "", "EACCES EEXIST ENOSPC EROFS", ""),
+    ("mkfifo", "", f"{DISK} EACCES EEXIST", ""),
+    ("open", "process", f"{FULL} EACCES ENOENT ESRCH", ""),
+    ("open", "", f"{FULL} {DISK} EACCES ENOENT ESTALE", ""),
+    ("pidfd_open", "process.py-30<monitor", f"{FULL} ESRCH", "unknown"),
+    ("pidfd_open", "process.py-30<process", FULL, "no-after"),  # unwatched, as above
+    ("pidfd_open", "", FULL, ""),
+    ("pipe2", "", "EMFILE ENFILE", ""),
+    # A pipe cannot fail; if it does, SIGPIPE may end the container. A terminal fails so in time.
+    ("read", "stdio", "EAGAIN EIO =1", "lost crash signalled"),
+    ("read", "fifos", "EAGAIN =1", ""),
+    ("read", "process.py-114", "EAGAIN", ""),
+    ("read", "process.py-126", "EIO ESRCH ESTALE", ""),
+    ("read", "launch.py-236", "EAGAIN ECONNRESET EIO", ""),
+    ("read_signal", "", "EAGAIN", ""),
+    ("readlink", "", "EACCES ENOENT ENOMEM", ""),
+    ("readv", "", "EAGAIN ECONNRESET", ""),
+    ("recv_fds", "", "EAGAIN ECONNRESET =1", ""),
+    ("rename", "", f"{DISK} EACCES ENOENT", ""),
+    ("rmdir", "", "EACCES EBUSY ENOENT ENOTEMPTY", "stray"),
+    ("send", "", "EPIPE ECONNRESET ENOBUFS ENOMEM", "mute"),
+    ("send_fds", "", "EAGAIN", ""),
+    ("sendmmsg", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
+    ("set_oflag", "", "EIO ENOTTY", ""),
+    ("set_winsize", "", "EIO ENOTTY", ""),
+    ("shutdown", "", "ENOTCONN", ""),
+    ("signalfd", "", FULL, ""),
+    ("socket", "", f"{FULL} EACCES", ""),
+    ("spawn", "process", "EAGAIN EMFILE ENOMEM", "no-after"),
+    ("spawn", "monitor", "EAGAIN EMFILE ENOMEM", ""),
+    ("stat", "rotation", "EACCES EIO ESTALE", ""),  # ENOENT would be a lie, and cost a backup
+    ("stat", "", "EACCES EIO ENOENT ESTALE", ""),
+    ("symlink", "", f"{DISK} EACCES EEXIST", ""),
+    ("unlink", "", "EACCES EBUSY EIO ENOENT EROFS", "stray"),
+    ("waitid", "", "ECHILD", "unknown"),
+    # To a pipe or a terminal that nobody reads (any more).
+    ("write", "stdin", "EAGAIN EIO EPIPE =1", "lost"),
+    ("write", "launch", "EAGAIN EPIPE", ""),
+    ("write", "log_file", f"EAGAIN EFBIG {DISK} =1", ""),
+    ("write", "", f"EFBIG {DISK} =1", ""),
+)
+
+CANNOT_FAIL: dict[tuple[str, str], str] = {
+    (
+        "close",
+        "",
+    ): "nothing was written to it: a pipe, socket, pidfd, O_PATH or read-only descriptor",
+    ("epoll_wait", ""): "interrupted it is begun again; else it is fatal, and there is no else",
+    ("epoll_ctl", ""): "EPOLL_CTL_DEL, or EPOLL_CTL_MOD of what is there, takes no memory",
+    ("fstat", "reports"): "a pipe or socket of the manager",
+    ("get_disposition", ""): "of a signal that there is",
+    ("read", "launch.py"): "a pipe of our own",
+    ("set_child_subreaper", ""): "takes any argument",
+    ("set_name", ""): "takes any name",
+    ("sigprocmask", ""): "takes any mask",
+    ("peer_uid", ""): "of a connected socket",
+    ("send_fds", ""): "is send",
+}
+
+
+def row_of(call: str, site: str) -> tuple[str, str] | None:
+    """Return (errnos, tolerated words) for a call made at *site*; None: it is not to fail."""
+    for name, part, errnos, tolerated in ROWS:
+        if name == call and part in site:
+            return errnos, tolerated
+    return None
+
+
+def cannot_fail(call: str, site: str) -> bool:
+    """Tell whether a reason is given why the call at *site* does not fail."""
+    return any(name == call and part in site for name, part in CANNOT_FAIL)
