@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PACKAGE_LINES = 5000
+PACKAGE_LINES = 5900
 MODULE_LINES = 400
 TABLES = ("_syscalls.py",)  # one entry a call: longer, and read like a table
 
