@@ -25,6 +25,7 @@ from tests.support.syslog import Syslog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_TEXT = 8192
 SHORT_ID = b"0123456789ab"
@@ -41,8 +42,8 @@ def fake(life: Life) -> Iterator[FakeJournald]:
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Journald]:
-    with Journald() as real:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journald]:
+    with Journald(tmp_path_factory.mktemp("journald")) as real:
         yield real
 
 
@@ -446,8 +447,8 @@ def test_the_real_one_gets_a_flood_whole_and_in_order(
 
 
 @pytest.mark.contract("JRN-1")
-def test_the_real_one_may_be_stopped_for_a_while(life: Life, gate: Gate) -> None:
-    with Journald() as real:
+def test_the_real_one_may_be_stopped_for_a_while(life: Life, gate: Gate, tmp_path: Path) -> None:
+    with Journald(tmp_path) as real:
         connect(life, real.socket)
         start(life, f"echo one; read x < {gate.path}; seq 5000; exit 7", "-n", "box")
         real.wait(len, "CONTAINER_NAME=box")

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import time
@@ -187,17 +186,6 @@ def test_with_passthrough_exec_stop_and_wait_are_as_always(podman: Podman) -> No
     assert process.stdout.read() == b"bye\n"
     assert process.wait(15) == 9
     assert podman.ok("wait", "box") == b"9\n"
-
-
-def test_run_with_what_is_not_supported_yet_says_so(
-    podman: Podman, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.bind(str(podman.share / "notify"))
-        monkeypatch.setitem(podman.house.environment, "NOTIFY_SOCKET", f"{HOME}/share/notify")
-        done = podman("run", "--name", "box", "--sdnotify", "container", IMAGE, "true")
-    assert done.code != 0
-    assert b"conmon: --sdnotify-socket is not supported yet" in done.err
 
 
 @pytest.mark.timeout(180)

@@ -40,12 +40,14 @@ ln -s "$1" /run/systemd/journal/socket
 shift
 exec "$@"
 """
-# /etc of our own, for a machine id; what the daemon must not do is read the kernel's log.
+# /etc of our own, for a machine id; what the daemon must not do is read the kernel's log. Its sockets
+# are in $2, not behind /proc/PID/root, which a monitor without its capabilities may not pass.
 LIVE = """
 set -e
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /etc
 mkdir -p /run/systemd/journal /run/log/journal /etc/systemd
+mount --bind "$2" /run/systemd/journal
 echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 cat > /etc/systemd/journald.conf << END
 [Journal]
@@ -179,16 +181,16 @@ class FakeJournald:
 class Journald:
     """A real systemd-journald in a mount namespace of its own, with nothing in its journal."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        """Let its sockets be in *directory*."""
         self._process = subprocess.Popen(
-            [*UNSHARE, "sh", "-c", LIVE, "sh", DAEMON],
+            [*UNSHARE, "sh", "-c", LIVE, "sh", DAEMON, str(directory)],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self.pid = self._process.pid
-        root = Path(f"/proc/{self.pid}/root")
-        self.socket = root / "run/systemd/journal/socket"
-        self._directory = root / "run/log/journal"
+        self.socket = directory / "socket"
+        self._directory = Path(f"/proc/{self.pid}/root/run/log/journal")
         try:
             wait_until(self.socket.exists, "journald's socket")
         except BaseException:
