@@ -210,9 +210,9 @@ class Stage:
             os.close(fd)
 
     def soon(self, text: bytes) -> bool:
-        """Tell whether the log has a text in half a second: the oracle may never write it."""
+        """Tell whether the log has a text in 1.5 s: the oracle may never write it."""
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: text in self.life.log.read_bytes(), "the text", 0.5)
+            wait_until(lambda: text in self.life.log.read_bytes(), "the text", 1.5)
             return True
         return False
 
