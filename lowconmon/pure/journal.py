@@ -6,6 +6,8 @@ a read of newlines makes two hundred times as many bytes of entries. Beyond MAX_
 counted, and an entry says so where it is missing.
 """
 
+from .records import cut
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,24 +53,17 @@ def split(text: bytes, number: bytes | None) -> "tuple[list[Piece], bytes | None
     number is None at the start of a line; later in it, that of the line's `<number>` or b"".
     """
     pieces: list[Piece] = []
-    start = at = 0  # of the lines that make the next piece; of those that were not looked at yet
-    while len(text) - at >= MAX_TEXT:
-        newline = text.rfind(b"\n", at, at + MAX_TEXT + 1) + 1
-        if newline:
-            at = newline
-            continue
-        if at > start:
-            pieces.append((number, text[start:at]))
+    for piece in cut(text, MAX_TEXT):
+        end = piece.rfind(b"\n") + 1
+        lines, part = piece[:end], piece[end:]
+        if lines:
+            pieces.append((number, lines))
             number = None
-        part = text[at : at + MAX_TEXT]
+        if len(part) < MAX_TEXT:
+            return pieces, number, part
         pieces.append((number, part))
         number = _number(part) if number is None else number
-        start = at = at + MAX_TEXT
-    end = max(at, text.rfind(b"\n", at) + 1)
-    if end > start:
-        pieces.append((number, text[start:end]))
-        number = None
-    return pieces, number, text[end:]
+    return pieces, number, b""
 
 
 def _number(line: bytes) -> bytes:

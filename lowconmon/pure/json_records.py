@@ -6,7 +6,7 @@ no UTF-8 becomes U+FFFD; a character of which a read brought only the beginning 
 
 import codecs
 
-from .records import stamp
+from .records import cut, stamp
 
 MAX_TEXT = 16384  # before it is escaped: a whole record has at most 6 * MAX_TEXT + 71 bytes
 _HEAD = b'{"log":"'
@@ -39,7 +39,7 @@ class JsonRecords:
         self._held[stream] = data[used:]
         if not characters:
             return b""
-        text = _escape(_cut(characters.encode()))
+        text = _escape(_CUT.join(cut(characters.encode(), MAX_TEXT, between_characters=True)))
         for separator in "\u2028\u2029":  # escaped by Go: not every JavaScript may hold them
             if separator in characters:
                 text = text.replace(separator.encode(), rb"\u%04x" % ord(separator))
@@ -65,21 +65,6 @@ class JsonRecords:
         last = tail[tail.rfind(b"\n") + 1 :]
         torn = _HEAD.startswith(last[: len(_HEAD)]) and not last.endswith(b'Z"}')
         return (len(last), b"") if torn else (0, b"\n")
-
-
-def _cut(text: bytes) -> bytes:
-    """Put a _CUT, between two characters, wherever a line has more than MAX_TEXT bytes."""
-    pieces, begun, start = [], 0, 0
-    while len(text) - start > MAX_TEXT:
-        end = text.rfind(b"\n", start, start + MAX_TEXT + 1) + 1
-        if not end:
-            end = start + MAX_TEXT
-            while text[end] & 0xC0 == 0x80:  # not the first byte of a character
-                end -= 1
-            pieces.append(text[begun:end])
-            begun = end
-        start = end
-    return _CUT.join([*pieces, text[begun:]])
 
 
 def _escape(text: bytes) -> bytes:

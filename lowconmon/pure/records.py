@@ -58,34 +58,34 @@ class K8sRecords:
 
 def format_records(data: bytes, time_stamp: bytes, stream: bytes) -> bytes:
     """Return the records of what one read brought from *stream*."""
-    full = time_stamp + b" " + stream + b" F "
-    partial = time_stamp + b" " + stream + b" P "
-    end = data.rfind(b"\n") + 1
-    rest = data[end:]
-    if _has_long_line(data, end):
-        lines = data[: end - 1].split(b"\n")
-        body = b"".join([_cut(line, partial, full) for line in lines])
-    else:
-        body = full + data[: end - 1].replace(b"\n", b"\n" + full) + b"\n" if end else b""
-    return body + _cut(rest, partial, partial) if rest else body
+    head = time_stamp + b" " + stream
+    full, partial = head + b" F ", head + b" P "
+    parts = list[bytes]()
+    for piece in cut(data, MAX_TEXT):
+        end = piece.rfind(b"\n") + 1
+        if end:
+            parts += full, piece[: end - 1].replace(b"\n", b"\n" + full), b"\n"
+        if end < len(piece):
+            parts += partial, piece[end:], b"\n"
+    return b"".join(parts)
 
 
-def _cut(line: bytes, partial: bytes, last: bytes) -> bytes:
-    """Return the records of one line: those with full texts begin with *partial*, then *last*."""
-    end = max(len(line) - 1, 0) // MAX_TEXT * MAX_TEXT
-    cuts = [partial + line[at : at + MAX_TEXT] + b"\n" for at in range(0, end, MAX_TEXT)]
-    return b"".join(cuts) + last + line[end:] + b"\n"
+def cut(text: bytes, limit: int, *, between_characters: bool = False) -> list[bytes]:
+    """Return *text* in pieces, cut where a line has more than *limit* bytes.
 
-
-def _has_long_line(data: bytes, end: int) -> bool:
-    """Tell whether a line of data[:end], which ends with a newline, has more than MAX_TEXT bytes."""
-    start = 0
-    while end - start > MAX_TEXT + 1:
-        newline = data.rfind(b"\n", start, start + MAX_TEXT + 1)
-        if newline < 0:
-            return True
-        start = newline + 1
-    return False
+    All but the last end with so many bytes of a line, or fewer where a character would be cut.
+    """
+    pieces, begun, start = [], 0, 0
+    while len(text) - start > limit:
+        end = text.rfind(b"\n", start, start + limit + 1) + 1
+        if not end:
+            end = start + limit
+            while between_characters and text[end] & 0xC0 == 0x80:  # not the first byte of one
+                end -= 1
+            pieces.append(text[begun:end])
+            begun = end
+        start = end
+    return [*pieces, text[begun:]]
 
 
 def mend_tail(tail: bytes) -> tuple[int, bytes]:
