@@ -6,6 +6,7 @@ what one read brought is formatted at once, so a text without newline is a P, an
 
 MAX_TEXT = 8192
 _STAMP = b"0000-00-00T00:00:00.000000000"
+_STREAMS = (b"stdout", b"stderr")
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -52,8 +53,17 @@ class K8sRecords:
 
     @staticmethod
     def mend_tail(tail: bytes) -> tuple[int, bytes]:
-        """Return (bytes to cut off, bytes to append), as the function does."""
-        return mend_tail(tail)
+        """Return (bytes to cut off, bytes to append) that make a log ending in *tail* whole again.
+
+        *tail* is the last few records' worth of the file. A last record that a crash left open gets its
+        newline when its four fields are there, and is cut off otherwise.
+        """
+        open_record = tail[tail.rfind(b"\n") + 1 :]
+        fields = open_record.split(b" ", 3)
+        whole = len(fields) == 4 and fields[1] in _STREAMS and fields[2] in (b"F", b"P")
+        begins_as_ours = _STAMP.startswith(open_record[: len(_STAMP)].translate(_ZEROS))
+        foreign = not begins_as_ours and open_record.strip(b"\0")  # someone else's bytes stay
+        return (0, b"\n") if whole or foreign else (len(open_record), b"")
 
 
 def format_records(data: bytes, time_stamp: bytes, stream: bytes) -> bytes:
@@ -88,17 +98,4 @@ def cut(text: bytes, limit: int, *, between_characters: bool = False) -> list[by
     return [*pieces, text[begun:]]
 
 
-def mend_tail(tail: bytes) -> tuple[int, bytes]:
-    """Return (bytes to cut off, bytes to append) that make a log ending in *tail* whole again.
-
-    *tail* is the last few records' worth of the file. A last record that a crash left open gets its
-    newline when its four fields are there, and is cut off otherwise.
-    """
-    open_record = tail[tail.rfind(b"\n") + 1 :]
-    if not open_record:
-        return 0, b""
-    fields = open_record.split(b" ", 3)
-    whole = len(fields) == 4 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P")
-    begins_as_ours = _STAMP.startswith(open_record[: len(_STAMP)].translate(_ZEROS))
-    foreign = not begins_as_ours and open_record.strip(b"\0") != b""  # someone else's bytes stay
-    return (0, b"\n") if whole or foreign else (len(open_record), b"")
+mend_tail = K8sRecords.mend_tail  # for readers of a log
