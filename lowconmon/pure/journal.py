@@ -6,6 +6,7 @@ a read of newlines makes two hundred times as many bytes of entries. Beyond MAX_
 counted, and an entry says so where it is missing.
 """
 
+from .losses import Losses
 from .records import cut
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ MAX_BATCH = 64  # datagrams, as many as one sendmmsg takes
 _BATCH_BYTES = 1 << 18  # of the fields that all entries have: labels may be long
 _OVERHEAD = 128  # bytes that a piece costs beside its text
 _PRIORITIES = {b"stdout": b"6", b"stderr": b"3"}  # `podman logs` gives up at any other
-_LOST = b"[lowconmon: %b could not be written here]\n"
 
 
 def field(name: bytes, value: bytes) -> bytes:
@@ -86,7 +86,7 @@ class Entries:
         self._batch = max(1, min(MAX_BATCH, _BATCH_BYTES // len(fields)))
         self._held: dict[bytes, Piece] = {}  # by stream
         self._queue: list[tuple[bytes, Piece]] = []  # with the stream
-        self._untold: dict[bytes, tuple[int, int]] = {}  # messages and bytes lost, by stream
+        self._untold = Losses()
         self.lost = 0  # messages
         self.size = 0  # bytes that wait
 
@@ -138,20 +138,15 @@ class Entries:
             self.size += len(piece[1]) + _OVERHEAD
 
     def _lose(self, stream: bytes, text: bytes) -> None:
-        count, size = self._untold.get(stream, (0, 0))
         messages = text.count(b"\n") or 1
-        self._untold[stream] = count + messages, size + len(text)
+        self._untold.add(stream, messages, len(text))
         self.lost += messages
 
     def _tell(self) -> None:
         """Queue the message of what was lost, when there is room again, and not for a few lines."""
         if self._untold and self.size <= MAX_QUEUED // 2:
-            parts = [
-                b"%d messages (%d bytes) of %b" % (*self._untold[stream], stream)
-                for stream in sorted(self._untold, reverse=True)
-            ]
-            self._untold = {}
-            self._put(b"stderr", (None, _LOST % b" and ".join(parts)))
+            notice, self._untold = self._untold.notice(b"messages"), Losses()
+            self._put(b"stderr", (None, notice))
 
     def _format(
         self, stream: bytes, number: bytes | None, lines: list[bytes], *, partial: bool

@@ -13,6 +13,7 @@ import stat
 import time
 
 from .. import _syscalls
+from ..pure.losses import Losses
 from .rotation import OPEN_FLAGS, Refused, Rotation
 
 TYPE_CHECKING = False
@@ -33,16 +34,7 @@ class LogFile:
 
     __slots__ = (
         *("_again", "_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost"),
-        *(
-            "_missing_end",
-            "_name",
-            "_notice",
-            "_path",
-            "_put_off_until_ns",
-            "_records",
-            "_regular",
-            "_retry",
-        ),
+        *("_missing_end", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
         *("_rotated", "_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
         *("on_room", "on_rotated"),
     )
@@ -68,9 +60,8 @@ class LogFile:
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
-        self._lost: dict[bytes, tuple[int, int]] = {}  # records and bytes of each stream
-        self._told: dict[bytes, tuple[int, int]] = {}  # those that the notice tells
-        self._notice = b""  # while it is among the held records
+        self._lost = Losses()
+        self._told = Losses()  # what the first of the held records tells, if that is a notice
         self._put_off_until_ns, self._rotated = 0, False
         # A symlink that appears later is not followed where rotation does not either.
         self._again = OPEN_FLAGS | (os.O_NOFOLLOW if rotation.backups else 0)
@@ -142,12 +133,12 @@ class LogFile:
         """Close the file at once, and count what is lost."""
         was_full = self.full()
         self._retry.cancel()
-        self._lose(self._held)
+        self._give_up(0)
         if self._lost:
             count = sum(records for records, _ in self._lost.values())
             self._diagnostics.warn(f"{count} records could not be written to {self._name}")
-        self._fd, self._held, self._begun = self._loop.discard(self._fd), b"", 0
-        self._lost = {}
+            self._lost.clear()
+        self._fd = self._loop.discard(self._fd)
         if was_full:
             self.on_room()
 
@@ -168,36 +159,33 @@ class LogFile:
             self._flush(stream)
 
     def _lose(self, records: bytes, stream: bytes = b"") -> None:
-        """Count *records*, of *stream* or of several, as lost; not the notice of earlier losses."""
-        if self._notice and self._notice in records:
-            records = records.replace(self._notice, b"", 1)
-            for name, (count, size) in self._told.items():
-                self._count(name, count, size)
-            self._notice = b""
+        """Count *records* as lost; they are of *stream*, or of several."""
         if stream:
-            self._count(stream, records.count(b"\n"), len(records))
+            self._lost.add(stream, records.count(b"\n"), len(records))
         else:
             for record in records.split(b"\n")[:-1]:
-                self._count(self._records.stream_of(record), 1, len(record) + 1)
+                self._lost.add(self._records.stream_of(record), 1, len(record) + 1)
 
-    def _count(self, stream: bytes, records: int, size: int) -> None:
-        if records:
-            before = self._lost.get(stream, (0, 0))
-            self._lost[stream] = before[0] + records, before[1] + size
+    def _give_up(self, kept: int, stream: bytes = b"") -> None:
+        """Lose what is held behind the first *kept* bytes; all of it is of *stream*, if given."""
+        lost, self._held = self._held[kept:], self._held[:kept]
+        if not kept:
+            self._begun = 0
+            if self._told:  # a notice that was not written is no loss, but what it tells is
+                lost = lost[lost.find(b"\n") + 1 :]
+                for name, (count, size) in self._told.items():
+                    self._lost.add(name, count, size)
+                self._told.clear()
+        self._lose(lost, stream)
 
     def _tell(self) -> bytes:
-        """Return the record that says what was lost, b"" if nothing was; it is to be held."""
-        if not self._lost or self._notice:
+        """Return the notice of what was lost, which is to be held; b"" if nothing was."""
+        if not self._lost:
             return b""
-        parts = [
-            b"%d records (%d bytes) of %b" % (*self._lost[stream], stream)
-            for stream in sorted(self._lost, reverse=True)
-        ]
-        text = b"[lowconmon: " + b" and ".join(parts) + b" could not be written here]\n"
+        self._told, self._lost = self._lost, Losses()
         now_ns, fresh = time.time_ns(), type(self._records)()
-        self._notice = fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text)
-        self._told, self._lost = self._lost, {}
-        return self._notice
+        text = self._told.notice(b"records")
+        return fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text)
 
     def _open(self, flags: int = OPEN_FLAGS) -> int:
         return _syscalls.open(self._path, flags, 0o640)
@@ -258,18 +246,13 @@ class LogFile:
             if error.errno != errno.EAGAIN:  # a FIFO is full: its reader is slow
                 self._diagnostics.warn("stdio_input write failed", error)
                 refused = not self._regular or self._drops
-        whole = self._held.rfind(b"\n", 0, self._begun) + 1
-        self._held, self._begun = self._held[whole:], self._begun - whole
         if self._begun and self._regular:
             self._cut_off()
-        if self._notice and self._notice not in self._held:
-            self._notice = b""  # told
         if refused:
             kept = self._held.find(b"\n") + 1 if self._begun and self._regular else 0
             if self._begun and not kept:  # a FIFO keeps it for its next reader
                 self._missing_end = b"\n"
-            self._lose(self._held[kept:], stream)
-            self._held, self._begun = self._held[:kept], self._begun if kept else 0
+            self._give_up(kept, stream)
         if (self._held or self._lost) and self._regular:
             self._retry = self._loop.call_later(retry_ms, self._flush)
         elif self._held:
@@ -314,7 +297,10 @@ class LogFile:
                     self._size += count
                 start, self._begun = end, 0
         finally:
-            self._held = held[start:]
+            whole = held.rfind(b"\n", 0, start + self._begun) + 1
+            self._held, self._begun = held[whole:], start + self._begun - whole
+            if whole:
+                self._told.clear()
 
     def _fitting(self, held: bytes, start: int) -> int:
         """Return where in *held* ends what belongs into this file: whole records from *start* on."""
