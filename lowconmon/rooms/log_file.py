@@ -33,8 +33,8 @@ class LogFile:
     """One log file; what is no regular file is never mended, cut, rotated or synced."""
 
     __slots__ = (
-        *("_again", "_begun", "_diagnostics", "_drops", "_fd", "_held", "_loop", "_lost"),
-        *("_missing_end", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
+        *("_again", "_begun", "_diagnostics", "_drops", "_ends_open", "_fd", "_held", "_loop"),
+        *("_lost", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
         *("_rotated", "_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
         *("on_room", "on_rotated"),
     )
@@ -64,10 +64,10 @@ class LogFile:
         self._told = Losses()  # what the first of the held records tells, if that is a notice
         self._put_off_until_ns, self._rotated = 0, False
         # A symlink that appears later is not followed where rotation does not either.
-        self._again = OPEN_FLAGS | (os.O_NOFOLLOW if rotation.backups else 0)
+        self._again = os.O_NOFOLLOW if rotation.backups else 0
         self._retry = loop.call_later(0, int)
         self._fd = -1
-        self._adopt(self._open())
+        self._open()
         self._total = self._size
         if size_max > 0:
             try:
@@ -100,7 +100,7 @@ class LogFile:
             return
         try:
             if not self._is_ours():
-                self._adopt(self._open(self._again))
+                self._open(self._again)
             elif self._regular and self._rotation.backups and _syscalls.fstat(self._fd).st_size:
                 self._rotate()
         except OSError as error:  # the directory is gone, say: the old file still takes records
@@ -187,53 +187,50 @@ class LogFile:
         text = self._told.notice(b"records")
         return fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text)
 
-    def _open(self, flags: int = OPEN_FLAGS) -> int:
-        return _syscalls.open(self._path, flags, 0o640)
-
     def _is_ours(self) -> bool:
         """Tell whether the file at the path is the one that we write; OSError but ENOENT."""
         try:
-            there, ours = _syscalls.stat(self._path), _syscalls.fstat(self._fd)
+            there = _syscalls.stat(self._path)
         except FileNotFoundError:  # renamed or removed: the usual case
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return os.path.samestat(there, _syscalls.fstat(self._fd))
 
-    def _adopt(self, fd: int, *, fresh: bool = False) -> None:
-        """Go on in the file *fd*, behind what a crash may have left open there. OSError: not so."""
-        regular, size = True, 0
-        if not fresh:
-            try:
-                status = _syscalls.fstat(fd)
-            except OSError:
-                _syscalls.close(fd)
-                raise
-            regular, size = stat.S_ISREG(status.st_mode), status.st_size
-        if self._fd >= 0:
-            self._loop.discard(self._fd)
-        self._fd, self._begun, self._missing_end = fd, 0, b""
-        self._regular, self._size = regular, size
+    def _open(self, flags: int = 0) -> None:
+        """Go on at the path, behind what a crash may have left open there. OSError: not so."""
+        fd = _syscalls.open(self._path, OPEN_FLAGS | flags, 0o640)
+        try:
+            status = _syscalls.fstat(fd)
+        except OSError:
+            _syscalls.close(fd)
+            raise
+        self._adopt(fd, regular=stat.S_ISREG(status.st_mode), size=status.st_size)
         try:
             if self._regular and self._size:
-                cut, self._missing_end = self._records.mend_tail(self._tail())
-                if cut:
-                    self._missing_end = b"\n"  # if it cannot be cut off
-                    _syscalls.ftruncate(fd, self._size - cut)
-                    self._size, self._missing_end = self._size - cut, b""
-                self._end_last_record()
+                self._mend()
         except OSError as error:  # not readable: append all the same; full: see _write_out
             self._diagnostics.warn(f"Failed to mend the end of {self._name}", error)
 
-    def _tail(self) -> bytes:
+    def _adopt(self, fd: int, *, regular: bool = True, size: int = 0) -> None:
+        """Go on in the file *fd*; a record that was begun will be whole there."""
+        self._loop.discard(self._fd)
+        self._fd, self._regular, self._size = fd, regular, size
+        self._begun, self._ends_open = 0, False
+
+    def _mend(self) -> None:
+        """Cut off what a crash has left open, or make it whole. Raises OSError."""
         reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _syscalls.pread(reader_fd, _TAIL, max(self._size - _TAIL, 0))
+            tail = _syscalls.pread(reader_fd, _TAIL, max(self._size - _TAIL, 0))
         finally:
             _syscalls.close(reader_fd)
-
-    def _end_last_record(self) -> None:
-        if self._missing_end:
-            self._size += _syscalls.write(self._fd, self._missing_end)
-            self._missing_end = b""
+        cut, newline = self._records.mend_tail(tail)
+        self._ends_open = bool(cut or newline)  # until one of these calls succeeds
+        if cut:
+            _syscalls.ftruncate(self._fd, self._size - cut)
+        elif newline:
+            _syscalls.write(self._fd, newline)
+        self._size += len(newline) - cut
+        self._ends_open = False
 
     def _flush(self, stream: bytes = b"") -> None:
         """Write what is held, and settle what cannot be; all of it is of *stream*, if given."""
@@ -251,7 +248,7 @@ class LogFile:
         if refused:
             kept = self._held.find(b"\n") + 1 if self._begun and self._regular else 0
             if self._begun and not kept:  # a FIFO keeps it for its next reader
-                self._missing_end = b"\n"
+                self._ends_open = True
             self._give_up(kept, stream)
         if (self._held or self._lost) and self._regular:
             self._retry = self._loop.call_later(retry_ms, self._flush)
@@ -281,8 +278,11 @@ class LogFile:
         held, start = self._held or self._tell(), 0
         until_ns = time.monotonic_ns() + _TURN_NS
         try:
-            self._end_last_record()
-            while start < len(held):
+            while start < len(held) or self._ends_open:
+                if self._ends_open:  # the record that was there before
+                    self._size += _syscalls.write(self._fd, b"\n")
+                    self._ends_open = False
+                    continue
                 end = self._fitting(held, start)
                 if end == start:
                     if time.monotonic_ns() > until_ns:
@@ -323,7 +323,7 @@ class LogFile:
             if self._is_ours():
                 self._rotate()
             else:
-                self._adopt(self._open(self._again))
+                self._open(self._again)
         except OSError as error:
             if error.errno in _DISK:
                 raise
@@ -334,7 +334,7 @@ class LogFile:
     def _rotate(self) -> None:
         """Begin a fresh file at the path, which is ours, unless that is unsafe. OSError."""
         try:
-            self._adopt(self._rotation.begin(self._fd), fresh=True)
+            self._adopt(self._rotation.begin(self._fd))
         except Refused as refused:
             self._diagnostics.warn(f"Refusing to rotate log file {self._name}: {refused}")
             return
