@@ -124,7 +124,7 @@ def _configure(
             cid=options.cid or b"",
             log_tag=options.log_tag,
             log_label=options.log_label,
-            open_file=lambda plan: _open_file(plan, options, loop, diagnostics, as_started, logs),
+            open_file=lambda plan: _open_file(plan, options, diagnostics, as_started, logs),
             no_container_partial_message=options.no_container_partial_message,
         )
     except OptionError as error:
@@ -149,10 +149,9 @@ def _configure(
     return options, logs
 
 
-def _open_file(  # noqa: PLR0913 - what a log file is made of
+def _open_file(
     plan: log_drivers.LogPlan,
     options: Options,
-    loop: Loop,
     diagnostics: Diagnostics,
     as_started: "dict[str, Any]",
     logs: Logs,
@@ -160,7 +159,6 @@ def _open_file(  # noqa: PLR0913 - what a log file is made of
     """Open the log file of *plan* and add it to *logs*. Raises OSError."""
     path = plan.path or b""
     records: Records = K8sRecords()
-    backups = options.log_max_files if options.log_rotate else 0
     if plan.driver == b"json-file":
         from .pure.json_records import JsonRecords  # as Journal
 
@@ -168,25 +166,20 @@ def _open_file(  # noqa: PLR0913 - what a log file is made of
     on_error = find_variable(as_started["environment"], b"LOWCONMON_LOG_ON_ERROR")[1]
     if on_error not in (b"", b"hold", b"drop"):
         diagnostics.warn("LOWCONMON_LOG_ON_ERROR must be hold or drop")
-    file = LogFile(
-        loop,
-        diagnostics,
-        path,
-        records,
-        Rotation(path, backups, options.log_allowlist_dir),
-        size_max=options.log_size_max,
-        total_max=options.log_global_size_max,
-        drops=on_error == b"drop",
-    )
+    backups = options.log_max_files if options.log_rotate else 0
+    rotation = Rotation(path, backups, options.log_allowlist_dir)
+    limits = {"size_max": options.log_size_max, "total_max": options.log_global_size_max}
+    drops = on_error == b"drop"
+    file = LogFile(logs.loop, diagnostics, path, records, rotation, drops=drops, **limits)
     logs.drivers.append(file)
     if backups and _is_set(as_started, b"LOWCONMON_LOG_COMPRESS"):
         from .rooms.compression import Compression  # as Journal
 
         def start(*arguments: "Any", **how: "Any") -> "Process":
-            return process.start(loop, as_started, *arguments, **how)
+            return process.start(logs.loop, as_started, *arguments, **how)
 
-        logs.compression = Compression(loop, diagnostics, path, backups, start)
-        file.on_rotated = logs.compression.start
+        logs.compression = Compression(logs.loop, diagnostics, path, backups, start)
+        rotation.on_backup = logs.compression.start
 
 
 def _is_set(as_started: "dict[str, Any]", name: bytes) -> bool:

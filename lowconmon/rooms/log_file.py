@@ -35,8 +35,7 @@ class LogFile:
     __slots__ = (
         *("_again", "_begun", "_diagnostics", "_drops", "_ends_open", "_fd", "_held", "_loop"),
         *("_lost", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
-        *("_rotated", "_rotation", "_size", "_size_max", "_told", "_total", "_total_max"),
-        *("on_room", "on_rotated"),
+        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -56,13 +55,12 @@ class LogFile:
         self._path, self._name = path, path.decode("utf-8", "replace")
         self._rotation, self._size_max, self._total_max = rotation, size_max, total_max
         self._drops = drops  # what the disk does not take at once
-        self.on_rotated: Callable[[], object] = int  # called when there is a new backup
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
         self._held = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = Losses()
         self._told = Losses()  # what the first of the held records tells, if that is a notice
-        self._put_off_until_ns, self._rotated = 0, False
+        self._put_off_until_ns = 0
         # A symlink that appears later is not followed where rotation does not either.
         self._again = os.O_NOFOLLOW if rotation.backups else 0
         self._retry = loop.call_later(0, int)
@@ -117,8 +115,7 @@ class LogFile:
         if self._regular:
             try:
                 _syscalls.fsync(self._fd)
-                if self._rotated:
-                    self._rotation.sync()
+                self._rotation.sync()
             except OSError as error:
                 self._diagnostics.warn("Failed to sync log file before exit", error)
 
@@ -306,8 +303,7 @@ class LogFile:
         """Return where in *held* ends what belongs into this file: whole records from *start* on."""
         left = self._size_max - (self._size - self._begun)
         limited = self._size_max > 0 and self._regular
-        put_off = time.monotonic_ns() < self._put_off_until_ns
-        if not limited or left >= len(held) - start or put_off:
+        if not limited or left >= len(held) - start or time.monotonic_ns() < self._put_off_until_ns:
             return len(held)
         end = held.rfind(b"\n", start, start + max(left, 0)) + 1 or start
         if end == start and (self._begun or self._size <= 0):
@@ -337,10 +333,6 @@ class LogFile:
             self._adopt(self._rotation.begin(self._fd))
         except Refused as refused:
             self._diagnostics.warn(f"Refusing to rotate log file {self._name}: {refused}")
-            return
-        if self._rotation.backups:
-            self._rotated = True
-            self.on_rotated()
 
 
 def _utc_offset(now_ns: int) -> int:

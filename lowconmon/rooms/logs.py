@@ -13,11 +13,11 @@ class Logs:
     With *passthrough* the container's stdio is the manager's, and nothing comes here.
     """
 
-    __slots__ = ("_loop", "compression", "drivers", "passthrough")
+    __slots__ = ("compression", "drivers", "loop", "passthrough")
 
     def __init__(self, loop: "Loop") -> None:
         """Begin with no driver: `drivers` is a list to be added to."""
-        self._loop = loop
+        self.loop = loop
         self.drivers: list[Driver] = []
         self.compression: Compression | None = None
         self.passthrough = False
@@ -43,8 +43,8 @@ class Logs:
     def finish(self, then: "Callable[[], object]") -> None:
         """Log what was held back; call *then* when nothing waits to be written, or after a second."""
         for driver in self.drivers:
-            self._loop.call_later(0, driver.finish)
-        self._loop.call_later(0, lambda: self._settle(then, _SETTLE_TRIES))
+            self.loop.call_later(0, driver.finish)
+        self.loop.call_later(0, lambda: self._settle(then, _SETTLE_TRIES))
 
     def reopen(self) -> None:
         """Begin a fresh file, as the manager has asked."""
@@ -59,11 +59,11 @@ class Logs:
     def close(self, then: "Callable[[], object]") -> None:
         """Close all of them, each on its own; call *then* when that is done, or after 6 s."""
         for room in self.rooms():
-            self._loop.call_later(0, room.close)
-        self._loop.call_later(0, lambda: self._settle(then, _CLOSE_TRIES))
+            self.loop.call_later(0, room.close)
+        self.loop.call_later(0, lambda: self._settle(then, _CLOSE_TRIES))
 
     def _settle(self, then: "Callable[[], object]", tries: int) -> None:
         if tries and any(driver.holds() for driver in self.drivers):
-            self._loop.call_later(_SETTLE_MS, lambda: self._settle(then, tries - 1))
+            self.loop.call_later(_SETTLE_MS, lambda: self._settle(then, tries - 1))
         else:
             then()

@@ -14,7 +14,7 @@ from .. import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Sequence
+    from .._typing import Callable, Sequence
 
 OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _TEMPORARY = OPEN_FLAGS | os.O_EXCL | os.O_NOFOLLOW
@@ -30,12 +30,14 @@ class Refused(Exception):  # noqa: N818 - not an error
 class Rotation:
     """How the log at one path is rotated."""
 
-    __slots__ = ("_allowed", "_directory", "_name", "_path", "backups")
+    __slots__ = ("_allowed", "_directory", "_name", "_path", "_rotated", "backups", "on_backup")
 
     def __init__(self, path: bytes, backups: int, allowed: "Sequence[bytes]" = ()) -> None:
         """*backups*: how many to keep, 0: none; *allowed*: where it may take place, all: anywhere."""
         self._path, self.backups, self._allowed = path, backups, allowed
         self._directory, self._name = os.path.split(path)
+        self._rotated = False
+        self.on_backup: Callable[[], object] = int  # called when there is a new one
 
     def begin(self, old_fd: int) -> int:
         """Return a descriptor of the fresh file, *old_fd* being at the path. OSError, Refused."""
@@ -55,6 +57,9 @@ class Rotation:
                 raise
         finally:
             _syscalls.close(dir_fd)
+        if self.backups:
+            self._rotated = True
+            self.on_backup()
         return fd
 
     def tidy(self) -> None:
@@ -69,8 +74,8 @@ class Rotation:
             _syscalls.close(dir_fd)
 
     def sync(self) -> None:
-        """Put the names and the youngest backup on stable storage. Raises OSError."""
-        for path in (self._directory or b".", self._path + b".1"):
+        """Put names and the youngest backup, if they are new, on stable storage. Raises OSError."""
+        for path in (self._directory or b".", self._path + b".1") if self._rotated else ():
             try:
                 fd = _syscalls.open(path, _LOOK)
             except FileNotFoundError:  # compressed, or another's now
@@ -99,32 +104,31 @@ class Rotation:
         if allowed and not place.startswith(tuple(allowed)):
             raise Refused("it is in no --log-allowlist-dir")
         try:
-            locked = _syscalls.is_locked(log_fd)
+            if _syscalls.is_locked(log_fd):
+                raise Refused("another process has locked it")
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            locked = False
-        if locked:
-            raise Refused("another process has locked it")
 
     def _shift(self, dir_fd: int) -> None:
         """Make `.1` free, from the first gap or the oldest backup downwards, and move the log."""
-        last = 1
-        while self._backup(dir_fd, last) and last < self.backups:
-            last += 1
-        for ending in (b"", _GZIP):  # before something else takes its number
-            self._unlink(dir_fd, b".%d%b" % (last, ending))
-        for number in range(last - 1, 0, -1):
-            ending = self._backup(dir_fd, number)[1:]
-            self._rename(dir_fd, b".%d%b" % (number, ending), b".%d%b" % (number + 1, ending))
-        self._rename(dir_fd, b"", b".1")
+        endings = [b""]  # of what moves: the log, and its backups before those
+        while len(endings) < self.backups and (ending := self._backup(dir_fd, len(endings))):
+            endings.append(ending)
+        for kind in (b"", _GZIP):  # before something else takes its number
+            self._unlink(dir_fd, b".%d%b" % (len(endings), kind))
+        for number in range(len(endings), 0, -1):
+            ending = endings.pop()
+            kind = _GZIP if ending.endswith(_GZIP) else b""
+            self._rename(dir_fd, ending, b".%d%b" % (number, kind))
 
     def _backup(self, dir_fd: int, number: int) -> bytes:
-        """Return b"" for none, "+" or "+.gz"; a file that was compressed already is removed."""
-        if self._size(dir_fd, b".%d%b" % (number, _GZIP)) >= 0:
-            self._unlink(dir_fd, b".%d" % number)
-            return b"+" + _GZIP
-        return b"+" if self._size(dir_fd, b".%d" % number) >= 0 else b""
+        """Return a backup's ending, b"" if there is none; what is compressed already is removed."""
+        ending = b".%d" % number
+        if self._size(dir_fd, ending + _GZIP) >= 0:
+            self._unlink(dir_fd, ending)
+            return ending + _GZIP
+        return ending if self._size(dir_fd, ending) >= 0 else b""
 
     def _size(self, dir_fd: int, ending: bytes) -> int:
         """Return the size of the file with that ending, -1 if there is none."""
@@ -137,9 +141,8 @@ class Rotation:
     def _unlink(self, dir_fd: int, ending: bytes) -> None:
         try:
             _syscalls.unlink(self._name + ending, dir_fd=dir_fd)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        except FileNotFoundError:
+            return
 
     def _rename(self, dir_fd: int, old: bytes, new: bytes) -> None:
         names = self._name + old, self._name + new
