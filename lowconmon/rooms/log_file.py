@@ -272,48 +272,43 @@ class LogFile:
 
         Of very small files only as many as 100 ms allow: the rest has its turn later.
         """
-        held, start = self._held or self._tell(), 0
+        self._held = self._held or self._tell()
         until_ns = time.monotonic_ns() + _TURN_NS
-        try:
-            while start < len(held) or self._ends_open:
-                if self._ends_open:  # the record that was there before
-                    self._size += _syscalls.write(self._fd, b"\n")
-                    self._ends_open = False
-                    continue
-                end = self._fitting(held, start)
-                if end == start:
-                    if time.monotonic_ns() > until_ns:
-                        break
-                    self._begin_fresh(held, start)
-                    continue
-                while start + self._begun < end:
-                    count = _syscalls.write(self._fd, held[start + self._begun : end])
-                    if not count:  # a file system that lies
-                        raise OSError(errno.EIO, os.strerror(errno.EIO))
-                    self._begun += count
-                    self._size += count
-                start, self._begun = end, 0
-        finally:
-            whole = held.rfind(b"\n", 0, start + self._begun) + 1
-            self._held, self._begun = held[whole:], start + self._begun - whole
+        while self._held or self._ends_open:
+            if self._ends_open:  # the record that was there before
+                self._size += _syscalls.write(self._fd, b"\n")
+                self._ends_open = False
+                continue
+            end = self._fitting()
+            if not end:
+                if time.monotonic_ns() > until_ns:
+                    break
+                self._begin_fresh()
+                continue
+            count = _syscalls.write(self._fd, self._held[self._begun : end])
+            if not count:  # a file system that lies
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._size += count
+            whole = self._held.rfind(b"\n", 0, self._begun + count) + 1
+            self._held, self._begun = self._held[whole:], self._begun + count - whole
             if whole:
                 self._told.clear()
 
-    def _fitting(self, held: bytes, start: int) -> int:
-        """Return where in *held* ends what belongs into this file: whole records from *start* on."""
+    def _fitting(self) -> int:
+        """Return how much of what is held belongs into this file: whole records."""
         left = self._size_max - (self._size - self._begun)
         limited = self._size_max > 0 and self._regular
-        if not limited or left >= len(held) - start or time.monotonic_ns() < self._put_off_until_ns:
-            return len(held)
-        end = held.rfind(b"\n", start, start + max(left, 0)) + 1 or start
-        if end == start and (self._begun or self._size <= 0):
-            end = held.find(b"\n", start) + 1  # larger than the limit: a file for it alone
+        if not limited or left >= len(self._held) or time.monotonic_ns() < self._put_off_until_ns:
+            return len(self._held)
+        end = self._held.rfind(b"\n", 0, max(left, 0)) + 1
+        if not end and (self._begun or self._size <= 0):
+            end = self._held.find(b"\n") + 1  # larger than the limit: a file for it alone
         return end
 
-    def _begin_fresh(self, held: bytes, start: int) -> None:
+    def _begin_fresh(self) -> None:
         """Make room, or put off the next try; OSError: the disk takes no file either."""
         self._size = _syscalls.fstat(self._fd).st_size  # another may have emptied it
-        if self._fitting(held, start) > start:
+        if self._fitting():
             return
         try:
             if self._is_ours():
@@ -324,7 +319,7 @@ class LogFile:
             if error.errno in _DISK:
                 raise
             self._diagnostics.warn(f"Failed to rotate log file {self._name}", error)
-        if self._fitting(held, start) == start:
+        if not self._fitting():
             self._put_off_until_ns = time.monotonic_ns() + _PUT_OFF_NS
 
     def _rotate(self) -> None:
