@@ -35,15 +35,11 @@ def common_fields(
 ) -> bytes:
     """Return the fields that all entries of a container have; *labels*: KEY=VALUE each."""
     short = cid[:12]
-    pairs = [(b"CONTAINER_ID_FULL", cid), (b"CONTAINER_ID", short)]
-    if tag is not None:
-        pairs.append((b"CONTAINER_TAG", tag))
-    if name is not None:
-        pairs.append((b"CONTAINER_NAME", name))
     identifier = next(given for given in (tag, name, short) if given is not None)
-    pairs.append((b"SYSLOG_IDENTIFIER", identifier))
+    pairs = [(b"CONTAINER_ID_FULL", cid), (b"CONTAINER_ID", short), (b"CONTAINER_TAG", tag)]
+    pairs += [(b"CONTAINER_NAME", name), (b"SYSLOG_IDENTIFIER", identifier)]
     pairs += [label.partition(b"=")[::2] for label in labels]
-    return b"".join([field(key, value) for key, value in pairs])
+    return b"".join([field(key, value) for key, value in pairs if value is not None])
 
 
 def split(text: bytes, number: bytes | None) -> "tuple[list[Piece], bytes | None, bytes]":

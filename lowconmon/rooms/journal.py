@@ -157,7 +157,9 @@ class Journal:
         """Return how many datagrams of the batch, at least one, were sent; OSError: none."""
         fresh = self._fd < 0
         if fresh:
-            self._connect()
+            self._fd = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_DGRAM)
+            _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_batches` closes it
+            self._met = True
         try:
             batch = [(datagram,) for datagram in self._batch]
             return _syscalls.sendmmsg(self._fd, batch, _syscalls.MSG_DONTWAIT)
@@ -168,15 +170,6 @@ class Journal:
                 raise
         self._fd = self._loop.discard(self._fd)  # journald was started anew, with a new socket
         return self._send()
-
-    def _connect(self) -> None:
-        fd = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_DGRAM)
-        try:
-            _syscalls.connect(fd, SOCKET)
-        except OSError:
-            _syscalls.close(fd)
-            raise
-        self._fd, self._met = fd, True
 
     def _send_sealed(self, datagram: bytes) -> int:
         """Send one that is larger than the socket takes as a file that nobody can change."""
