@@ -33,9 +33,9 @@ class LogFile:
     """One log file; what is no regular file is never mended, cut, rotated or synced."""
 
     __slots__ = (
-        *("_again", "_begun", "_diagnostics", "_drops", "_ends_open", "_fd", "_held", "_loop"),
-        *("_lost", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
-        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
+        *("_begun", "_diagnostics", "_drops", "_ends_open", "_fd", "_held", "_loop", "_lost"),
+        *("_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry", "_rotation"),
+        *("_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -61,8 +61,6 @@ class LogFile:
         self._lost = Losses()
         self._told = Losses()  # what the first of the held records tells, if that is a notice
         self._put_off_until_ns = 0
-        # A symlink that appears later is not followed where rotation does not either.
-        self._again = os.O_NOFOLLOW if rotation.backups else 0
         self._retry = loop.call_later(0, int)
         self._fd = -1
         self._open()
@@ -83,9 +81,8 @@ class LogFile:
 
     def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
         """Write the records of what one read brought from *stream* at *now_ns*."""
-        if 0 < self._total_max <= self._total:
-            return
-        self._add(self._records.format(stream, now_ns, _utc_offset(now_ns), data), stream)
+        if not 0 < self._total_max <= self._total:
+            self._add(self._records.format(stream, now_ns, _utc_offset(now_ns), data), stream)
 
     def finish(self) -> None:
         """Write what was held back in expectation of more: nothing comes any more."""
@@ -98,7 +95,7 @@ class LogFile:
             return
         try:
             if not self._is_ours():
-                self._open(self._again)
+                self._open()
             elif self._regular and self._rotation.backups and _syscalls.fstat(self._fd).st_size:
                 self._rotate()
         except OSError as error:  # the directory is gone, say: the old file still takes records
@@ -121,16 +118,15 @@ class LogFile:
 
     def close(self) -> None:
         """Close the file, with a last try to write what is held."""
-        if self._fd < 0:
-            return
-        self._flush()
-        self.detach()
+        if self._fd >= 0:
+            self._flush()
+            self.detach()
 
     def detach(self) -> None:
         """Close the file at once, and count what is lost."""
         was_full = self.full()
         self._retry.cancel()
-        self._give_up(0)
+        self._give_up()
         if self._lost:
             count = sum(records for records, _ in self._lost.values())
             self._diagnostics.warn(f"{count} records could not be written to {self._name}")
@@ -140,30 +136,21 @@ class LogFile:
             self.on_room()
 
     def _add(self, records: bytes, stream: bytes = b"") -> None:
-        if self._fd < 0:
+        if self._fd < 0 or not records:
             return
         if self._total_max > 0:  # the record that crosses it is the last one
             left = self._total_max - self._total
             if len(records) > left:
                 records = records[: records.find(b"\n", left - 1) + 1] if left > 0 else b""
             self._total += len(records)
-        if len(self._held) > _MAX_DRAINED or (self._begun and self._drops and self._regular):
-            self._lose(records, stream)
-        elif self._held:
-            self._held += records
-        elif records:
-            self._held = self._tell() + records
+        kept = len(self._held)
+        self._held = (self._held or self._tell()) + records
+        if kept > _MAX_DRAINED or (self._begun and self._drops and self._regular):
+            self._give_up(kept, stream)
+        elif not kept:
             self._flush(stream)
 
-    def _lose(self, records: bytes, stream: bytes = b"") -> None:
-        """Count *records* as lost; they are of *stream*, or of several."""
-        if stream:
-            self._lost.add(stream, records.count(b"\n"), len(records))
-        else:
-            for record in records.split(b"\n")[:-1]:
-                self._lost.add(self._records.stream_of(record), 1, len(record) + 1)
-
-    def _give_up(self, kept: int, stream: bytes = b"") -> None:
+    def _give_up(self, kept: int = 0, stream: bytes = b"") -> None:
         """Lose what is held behind the first *kept* bytes; all of it is of *stream*, if given."""
         lost, self._held = self._held[kept:], self._held[:kept]
         if not kept:
@@ -173,7 +160,11 @@ class LogFile:
                 for name, (count, size) in self._told.items():
                     self._lost.add(name, count, size)
                 self._told.clear()
-        self._lose(lost, stream)
+        if stream:
+            self._lost.add(stream, lost.count(b"\n"), len(lost))
+        else:
+            for record in lost.split(b"\n")[:-1]:
+                self._lost.add(self._records.stream_of(record), 1, len(record) + 1)
 
     def _tell(self) -> bytes:
         """Return the notice of what was lost, which is to be held; b"" if nothing was."""
@@ -192,9 +183,11 @@ class LogFile:
             return False
         return os.path.samestat(there, _syscalls.fstat(self._fd))
 
-    def _open(self, flags: int = 0) -> None:
+    def _open(self) -> None:
         """Go on at the path, behind what a crash may have left open there. OSError: not so."""
-        fd = _syscalls.open(self._path, OPEN_FLAGS | flags, 0o640)
+        # A symlink that appears later is not followed where rotation does not either.
+        no_symlink = os.O_NOFOLLOW if self._fd >= 0 and self._rotation.backups else 0
+        fd = _syscalls.open(self._path, OPEN_FLAGS | no_symlink, 0o640)
         try:
             status = _syscalls.fstat(fd)
         except OSError:
@@ -247,7 +240,7 @@ class LogFile:
             if self._begun and not kept:  # a FIFO keeps it for its next reader
                 self._ends_open = True
             self._give_up(kept, stream)
-        if (self._held or self._lost) and self._regular:
+        if self._regular and self.holds():
             self._retry = self._loop.call_later(retry_ms, self._flush)
         elif self._held:
             self._loop.add_writer(self._fd, self._flush)
@@ -314,7 +307,7 @@ class LogFile:
             if self._is_ours():
                 self._rotate()
             else:
-                self._open(self._again)
+                self._open()
         except OSError as error:
             if error.errno in _DISK:
                 raise
