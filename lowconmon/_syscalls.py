@@ -106,6 +106,17 @@ def waitid(id_type: int, target: "Fd", options: int) -> "_os.waitid_result | Non
     return _os.waitid(id_type, _fd(target), options)
 
 
+def waitid_rusage(
+    id_type: int, target: "Fd", options: int
+) -> "tuple[_os.waitid_result, tuple[int, int, int]] | None":
+    """As `waitid`, and the child's (user us, system us, largest KiB resident) (getrusage(2))."""
+    values = _ffi.new("int64_t[8]")
+    if not _call(_lib.lc_waitid_rusage, id_type, _fd(target), options, values):
+        return None
+    *result, user_us, system_us, max_rss = _ffi.unpack(values, 8)
+    return _os.waitid_result(result), (user_us, system_us, max_rss)
+
+
 def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:
     """Send *signal* to the process (pidfd_send_signal(2)). Raises OSError: ESRCH, EPERM."""
     _call(_lib.lc_pidfd_send_signal, _fd(pidfd), signal)

@@ -199,6 +199,16 @@ def _waitid(things: Things) -> Call:
 
 
 @case
+def _waitid_rusage(things: Things) -> Call:
+    pidfd = things.own(syscalls.pidfd_open(things.child()))
+    now = syscalls.WEXITED | syscalls.WNOHANG
+    return both(
+        lambda: syscalls.waitid_rusage(syscalls.P_PIDFD, pidfd, now),
+        failing(syscalls.waitid_rusage, syscalls.P_PIDFD, -1, now),
+    )
+
+
+@case
 def _set_child_subreaper(_: Things) -> Call:
     return lambda: syscalls.set_child_subreaper(False)
 

@@ -203,6 +203,67 @@ def test_waitid_goes_on_after_signals(
     assert result.si_status == signal.SIGKILL
 
 
+USES = """
+import os
+busy = bytearray(b"x") * (32 << 20)
+while sum(os.times()[:2]) < 0.05:
+    pass
+os._exit(3)
+"""
+
+
+def test_waitid_rusage_tells_what_os_wait4_tells(own: Own, handle: Callable[[int], Any]) -> None:
+    now = syscalls.WEXITED | syscalls.WNOHANG
+    with subprocess.Popen([sys.executable, "-c", USES]) as process:
+        pidfd = own(syscalls.pidfd_open(process.pid))
+        wait_for(pidfd)
+        found = syscalls.waitid_rusage(
+            syscalls.P_PIDFD, handle(pidfd), now | syscalls.WNOWAIT
+        )
+        assert found is not None
+        result, usage = found
+        _, status, expected = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert isinstance(result, os.waitid_result)
+    assert (result.si_pid, result.si_status) == (process.pid, 3)
+    assert (result.si_signo, result.si_code) == (signal.SIGCHLD, os.CLD_EXITED)
+    assert result.si_uid == os.getuid()
+    assert usage == (
+        round(expected.ru_utime * 1_000_000),
+        round(expected.ru_stime * 1_000_000),
+        expected.ru_maxrss,
+    )
+    assert usage[0] + usage[1] >= 40_000
+    assert usage[2] >= 32 << 10
+
+
+def test_waitid_rusage_takes_an_end_once_and_any_child(own: Own, sleeper: int) -> None:
+    now = syscalls.WEXITED | syscalls.WNOHANG
+    assert syscalls.waitid_rusage(os.P_PID, sleeper, now) is None
+    pidfd = own(syscalls.pidfd_open(sleeper))
+    os.kill(sleeper, signal.SIGTERM)
+    wait_for(pidfd)
+    found = syscalls.waitid_rusage(os.P_ALL, 0, now)
+    assert found is not None
+    assert found[0].si_pid == sleeper
+    assert (found[0].si_code, found[0].si_status) == (os.CLD_KILLED, signal.SIGTERM)
+    with pytest.raises(ChildProcessError):
+        syscalls.waitid_rusage(syscalls.P_PIDFD, pidfd, now)
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.waitid_rusage(syscalls.P_PIDFD, 10_000, now)
+    assert caught.value.errno in (errno.EBADF, errno.EINVAL)
+
+
+def test_waitid_rusage_goes_on_after_signals(
+    own: Own, sleeper: int, interrupted: Callable[..., Any]
+) -> None:
+    pidfd = own(syscalls.pidfd_open(sleeper))
+    with interrupted(lambda: os.kill(sleeper, signal.SIGKILL)):
+        found = syscalls.waitid_rusage(syscalls.P_PIDFD, pidfd, syscalls.WEXITED)
+    assert found is not None
+    assert found[0].si_status == signal.SIGKILL
+
+
 def test_a_subreaper_becomes_the_parent_of_orphans() -> None:
     done = run_python(
         """
