@@ -1,7 +1,7 @@
 """Fill descriptors 0-2 and block signals, then launch.
 
 With one of 0-2 closed, the next file would become stdio; a signal to end would end in a traceback.
-`lowconmon logs` is another program: the reader of logs, ended by signals as any.
+`lowconmon logs`, `status` and `attach` are other programs, ended by signals as any.
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # in memory; signal costs 0.9 MB
@@ -10,8 +10,9 @@ import sys
 
 
 def main() -> None:
-    """Run the program conmon, or the reader of logs."""
-    reads = sys.argv[1:2] == ["logs"] and os.path.basename(sys.argv[0]) != "conmon"
+    """Run the program conmon, or one for operators."""
+    program = "".join(sys.argv[1:2]) if os.path.basename(sys.argv[0]) != "conmon" else ""
+    reads = program in ("logs", "status", "attach")
     if reads:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
@@ -27,15 +28,17 @@ def main() -> None:
         fd = os.open("/dev/null", os.O_RDWR)
     os.close(fd)
     try:
-        if reads:
-            from . import reader
+        if program == "logs":
+            from .reader import main as run
+        elif reads:
+            from .operators import main as run
         else:
             from . import launch
     except ImportError as error:  # another system, or a kernel that is too old
         os.write(2, f"conmon: {error}\n".encode())
         os._exit(1)
     if reads:
-        sys.exit(reader.main(sys.argv[2:]))
+        sys.exit(run(sys.argv[2:] if program == "logs" else sys.argv[1:]))
     try:
         launch.launch(blocked)
     except OSError as error:  # out of descriptors or memory, mostly

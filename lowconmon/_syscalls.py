@@ -108,13 +108,14 @@ def waitid(id_type: int, target: "Fd", options: int) -> "_os.waitid_result | Non
 
 def waitid_rusage(
     id_type: int, target: "Fd", options: int
-) -> "tuple[_os.waitid_result, tuple[int, int, int]] | None":
-    """As `waitid`, and the child's (user us, system us, largest KiB resident) (getrusage(2))."""
+) -> "tuple[_os.waitid_result, dict[str, int]] | None":
+    """As `waitid`, and the child's `user_us`, `system_us` and `max_rss_kb` (getrusage(2))."""
     values = _ffi.new("int64_t[8]")
     if not _call(_lib.lc_waitid_rusage, id_type, _fd(target), options, values):
         return None
-    *result, user_us, system_us, max_rss = _ffi.unpack(values, 8)
-    return _os.waitid_result(result), (user_us, system_us, max_rss)
+    result, usage = _ffi.unpack(values, 5), _ffi.unpack(values + 5, 3)
+    names = "user_us", "system_us", "max_rss_kb"
+    return _os.waitid_result(result), dict(zip(names, usage, strict=True))
 
 
 def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:

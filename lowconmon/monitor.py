@@ -21,6 +21,7 @@ from .rooms.oom import Oom
 from .rooms.process import Process
 from .rooms.reports import MessagePipe
 from .rooms.runtime import Runtime
+from .rooms.status import StatusSocket
 from .rooms.stdio import Stdio, Stream
 from .rooms.terminal import Terminal
 
@@ -45,8 +46,8 @@ class Monitor:
     __slots__ = (
         *("_as_started", "_attach", "_attach_fd", "_container", "_crashed", "_diagnostics"),
         *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_notify", "_oom", "_options"),
-        *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status", "_stdio"),
-        *("_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
+        *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status"),
+        *("_status_socket", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
         "inherited_fds",
     )
 
@@ -80,13 +81,12 @@ class Monitor:
         self._notify = Notify(loop, diagnostics)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._passthrough = bool(passed_fds)
+        self._status_socket = StatusSocket(loop, diagnostics, options, self._describe)
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._unfinished = {"clients", "exit command", "logs"}
-        files = (options.persist_dir, b"/exit"), (options.exit_dir, b"/" + (options.cid or b""))
-        paths = [directory + name for directory, name in files if directory is not None]
-        self._exit_record = ExitRecord(loop, diagnostics, paths)
+        self._exit_record = ExitRecord(loop, diagnostics, options, self._describe_end)
         places = [place for place in (options.persist_dir, options.bundle) if place is not None]
         self._oom = Oom(loop, diagnostics, [place + b"/oom" for place in places])
 
@@ -95,6 +95,7 @@ class Monitor:
         try:
             self._loop.add_signals(SIGNALS, self._signalled)
             console = self._set_up()
+            self._status_socket.listen(self._diagnostics.bundle_fd)
             self._runtime.start(console, self._start_fd, self._runtime_ended)
         except (OSError, ValueError, RuntimeError) as error:
             self._runtime.fail(f"{self._runtime.failure}: {getattr(error, 'strerror', error)}")
@@ -130,10 +131,11 @@ class Monitor:
         if not self._passthrough:
             self._stdio.add(b"stderr", b"\3", self._runtime.pipe(2))
         attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
-        if options.bundle is not None and not self._passthrough:
+        if options.bundle is not None:
             self._runtime.failure = "Failed to open bundle"
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
+        if options.bundle is not None and not self._passthrough:
             self._runtime.failure = "Failed to create attach socket"
             stall = self._variable(_STALL_VARIABLE) or b"0"
             if not stall.isdigit() or len(stall) > 9:
@@ -218,6 +220,21 @@ class Monitor:
         """Let the container write only while log and clients can take it."""
         self._stdio.pause(self._attach.full() or self._logs.full())
 
+    def _describe(self) -> "dict[str, Any]":
+        """Return what the status socket tells of this moment."""
+        return {
+            **process.describe(self._container),
+            "state": self._lifecycle.state,
+            "clients": self._attach.queues(),
+            "log": self._logs.facts(self._stdio.sizes),
+        }
+
+    def _describe_end(self) -> "dict[str, Any]":
+        """Return what exit.json tells."""
+        how = {"timed_out": self._timed_out, "oom": self._oom.ran_out}
+        log = self._logs.facts(self._stdio.sizes)
+        return {**process.describe_end(self._container, self._status, **how), "log": log}
+
     def _answer(self, number: int, text: bytes = b"") -> None:
         options = self._options
         name = answers.key(api_version=options.api_version, exec_session=options.exec)
@@ -283,7 +300,8 @@ class Monitor:
         self._stdio.drain(lambda: self._logs.finish(lambda: self._post("drained")))
 
     def _do_close_inputs(self) -> None:
-        """Close what the container wrote to, what the manager left in us, and the attach listener."""
+        """Close what the container wrote to, what the manager left in us, and who listens."""
+        self._status_socket.close()  # once there are exit files, another life may have its own
         self._stdio.close()
         self._attach.close_listener()
         while self.inherited_fds:
@@ -343,8 +361,8 @@ class Monitor:
     def _handler_failed(self, handler: object, error: Exception) -> None:
         """Detach the room that *error* came from; if it was ours, live on for the exit record."""
         self._diagnostics.crash(error)
-        rooms: list[Any] = [self._attach, self._fifos, self._notify, self._oom, self._stdio]
-        rooms += [self._sync_pipe, self._terminal, *self._logs.rooms()]
+        rooms: list[Any] = [self._attach, self._fifos, self._notify, self._oom, self._status_socket]
+        rooms += [self._stdio, self._sync_pipe, self._terminal, *self._logs.rooms()]
         owner: Any = None
         step = error.__traceback__
         while step is not None:

@@ -73,7 +73,7 @@ class Entries:
 
     __slots__ = (
         *("_batch", "_fields", "_held", "_mark_partial", "_prefix_is_priority", "_queue"),
-        *("_untold", "lost", "size"),
+        *("_untold", "counts", "lost", "size"),
     )
 
     def __init__(self, fields: bytes, *, mark_partial: bool, prefix_is_priority: bool) -> None:
@@ -83,6 +83,7 @@ class Entries:
         self._held: dict[bytes, Piece] = {}  # by stream
         self._queue: list[tuple[bytes, Piece]] = []  # with the stream
         self._untold = Losses()
+        self.counts: dict[bytes, int] = {}  # messages of each stream that were taken
         self.lost = 0  # messages
         self.size = 0  # bytes that wait
 
@@ -163,4 +164,5 @@ class Entries:
             numbers = field(b"PRIORITY", priority)
             numbers += field(b"SYSLOG_PRIORITY_PREFIX", prefix) if prefix else b""
             datagrams.append(b"%b%bMESSAGE=%b\n" % (fields, numbers, text))
+        self.counts[stream] = self.counts.get(stream, 0) + len(datagrams)
         return datagrams

@@ -20,9 +20,10 @@ _PLAIN = bytes(code for code in range(256) if bytes((code,)) not in _ESCAPES)
 class JsonRecords:
     """The json-file format; records.K8sRecords has the same methods."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "counts")
 
     def __init__(self) -> None:
+        self.counts: dict[bytes, int] = {}  # records of each stream
         self._held: dict[bytes, bytes] = {}  # stream: a character's first bytes, at most three
 
     def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes:  # noqa: ARG002 - UTC
@@ -48,7 +49,12 @@ class JsonRecords:
         last = line if text.endswith(b"\n") else part
         # The longest step comes last, once: many empty lines make much of little.
         text = _HEAD + text.removesuffix(b"\n").replace(b"\n", _LINE) + last
-        return text.replace(_CUT, part + _HEAD).replace(_LINE, line + _HEAD)
+        pieces = text.replace(_CUT, part + _HEAD)
+        records = pieces.replace(_LINE, line + _HEAD)
+        count = (len(pieces) - len(text)) // (len(part + _HEAD) - 1) + 1
+        count += (len(records) - len(pieces)) // (len(line + _HEAD) - 1)
+        self.counts[stream] = self.counts.get(stream, 0) + count
+        return records
 
     @staticmethod
     def stream_of(record: bytes) -> bytes:

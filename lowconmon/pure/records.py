@@ -36,11 +36,20 @@ def stamp(now_ns: int, utc_offset: int) -> bytes:
 class K8sRecords:
     """The k8s-file format; json_records.JsonRecords has the same methods."""
 
-    __slots__ = ()
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[bytes, int] = {}  # records of each stream
 
     def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes:
         """Return the records of what one read brought from *stream* at *now_ns*."""
-        return format_records(data, stamp(now_ns, utc_offset), stream)
+        time_stamp = stamp(now_ns, utc_offset)
+        records = format_records(data, time_stamp, stream)
+        # Without a pass over them: each has a head, and each P, of which one read brings fewer
+        # than a head has bytes, a newline that was not in the data.
+        count = (len(records) - len(data)) // (len(time_stamp) + len(stream) + 4)
+        self.counts[stream] = self.counts.get(stream, 0) + count
+        return records
 
     def finish(self, now_ns: int, utc_offset: int) -> bytes:  # noqa: ARG002 - as JsonRecords
         """Return the records of what was held back: nothing is."""

@@ -112,6 +112,10 @@ class Attach:
         """Tell whether a client's queue is full."""
         return any(client.queued >= MAX_QUEUE for client in self._clients)
 
+    def queues(self) -> list[dict[str, int]]:
+        """Return what operators read of each client."""
+        return [{"queued_bytes": client.queued} for client in self._clients]
+
     def close_listener(self) -> None:
         """Take no more clients, and nothing more for the container."""
         self._listener_fd = self._loop.discard(self._listener_fd)

@@ -14,18 +14,20 @@ LEVELS |= {b"warning": WARNING, b"info": INFO, b"debug": DEBUG, b"trace": TRACE}
 _TAGS = ("error", "nwarn", "ninfo", "ndebug", "ntrace")
 _QUIET_NS = 60_000_000_000
 _MAX_REMEMBERED = 64
+_MAX_RECENT, _MAX_RECENT_BYTES = 8, 256
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Diagnostics:
     """The monitor's own words; every method returns None and never raises."""
 
-    __slots__ = ("_identity", "_level", "_said", "bundle_fd", "on_stderr", "to_syslog")
+    __slots__ = ("_identity", "_level", "_said", "bundle_fd", "on_stderr", "recent", "to_syslog")
 
     def __init__(self) -> None:
         self._level, self._identity = WARNING, b""
         self._said: dict[str, tuple[int, int]] = {}  # text -> (when last said, held back since)
         self.on_stderr, self.to_syslog = True, False
+        self.recent: list[tuple[int, bytes]] = []  # the last warnings and errors, with times in ns
         self.bundle_fd = -1  # where a crash report goes
 
     def configure(self, level: bytes, cid: bytes, tag: bytes | None) -> None:
@@ -70,10 +72,13 @@ class Diagnostics:
                 self.debug("no crash report", failure)
 
     def _say(self, level: int, text: str, error: OSError | None, *, crash: bool = False) -> None:
-        if level > self._level:
-            return
         line = text.encode("utf-8", "surrogateescape")
         reason = b"" if error is None else os.strerror(error.errno or 0).encode()
+        if level <= WARNING:
+            recent = (line + b": " + reason if reason else line)[:_MAX_RECENT_BYTES]
+            self.recent = [*self.recent[1 - _MAX_RECENT :], (time.time_ns(), recent)]
+        if level > self._level:
+            return
         try:
             if self.on_stderr:
                 said = line + b" " + reason if reason else line

@@ -14,7 +14,7 @@ from ..pure.journal import Entries, common_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Diagnostics, Loop, Sequence
+    from .._typing import Callable, Diagnostics, Loop, Sequence, Tally
 
 SOCKET = b"/run/systemd/journal/socket"
 _MAX_HELD = 65536  # bytes held before the container must wait
@@ -64,6 +64,10 @@ class Journal:
     def holds(self) -> bool:
         """Tell whether entries wait to be sent, to a journald that was there once."""
         return bool(self._batch) and self._met
+
+    def tally(self) -> "Tally":
+        """Return messages and losses of each stream, bytes that wait, rotations."""
+        return self._entries.counts, {b"": self._entries.lost}, self._entries.size, 0
 
     def write(self, stream: bytes, _now_ns: int, data: bytes) -> None:
         """Send what one read brought from *stream*; the journal has its own time stamps."""

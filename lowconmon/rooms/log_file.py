@@ -18,7 +18,7 @@ from .rotation import OPEN_FLAGS, Refused, Rotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Diagnostics, Loop, Records
+    from .._typing import Callable, Diagnostics, Loop, Records, Tally
 
 _TAIL = 1 << 17  # bytes; a whole record, of either format, is shorter
 _RETRY_MS = 100
@@ -33,9 +33,9 @@ class LogFile:
     """One log file; what is no regular file is never mended, cut, rotated or synced."""
 
     __slots__ = (
-        *("_begun", "_diagnostics", "_drops", "_ends_open", "_fd", "_held", "_loop", "_lost"),
-        *("_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry", "_rotation"),
-        *("_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
+        *("_begun", "_diagnostics", "_dropped", "_drops", "_ends_open", "_fd", "_held", "_loop"),
+        *("_lost", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
+        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -60,6 +60,7 @@ class LogFile:
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = Losses()
         self._told = Losses()  # what the first of the held records tells, if that is a notice
+        self._dropped: dict[bytes, int] = {}  # records of each stream, told or not
         self._put_off_until_ns = 0
         self._retry = loop.call_later(0, int)
         self._fd = -1
@@ -78,6 +79,10 @@ class LogFile:
     def holds(self) -> bool:
         """Tell whether records, or what tells that some are lost, wait to be written."""
         return bool(self._held or (self._lost and self._regular))
+
+    def tally(self) -> "Tally":
+        """Return records and losses of each stream, bytes that wait, rotations."""
+        return self._records.counts, self._dropped, len(self._held), self._rotation.count
 
     def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
         """Write the records of what one read brought from *stream* at *now_ns*."""
@@ -141,7 +146,10 @@ class LogFile:
         if self._total_max > 0:  # the record that crosses it is the last one
             left = self._total_max - self._total
             if len(records) > left:
-                records = records[: records.find(b"\n", left - 1) + 1] if left > 0 else b""
+                whole = records.find(b"\n", left - 1) + 1 if left > 0 else 0
+                if stream:
+                    self._records.counts[stream] -= records.count(b"\n", whole)
+                records = records[:whole]
             self._total += len(records)
         kept = len(self._held)
         self._held = (self._held or self._tell()) + records
@@ -161,10 +169,14 @@ class LogFile:
                     self._lost.add(name, count, size)
                 self._told.clear()
         if stream:
-            self._lost.add(stream, lost.count(b"\n"), len(lost))
+            self._drop(stream, lost.count(b"\n"), len(lost))
         else:
             for record in lost.split(b"\n")[:-1]:
-                self._lost.add(self._records.stream_of(record), 1, len(record) + 1)
+                self._drop(self._records.stream_of(record), 1, len(record) + 1)
+
+    def _drop(self, stream: bytes, records: int, size: int) -> None:
+        self._lost.add(stream, records, size)
+        self._dropped[stream] = self._dropped.get(stream, 0) + records
 
     def _tell(self) -> bytes:
         """Return the notice of what was lost, which is to be held; b"" if nothing was."""

@@ -26,6 +26,23 @@ class Logs:
         """Return what can be detached, each on its own."""
         return [*self.drivers, *([self.compression] if self.compression else [])]
 
+    def facts(self, sizes: "dict[bytes, int]") -> "dict[str, Any]":
+        """Return what operators read of the logs; *sizes*: bytes that came of each stream."""
+        tallies = [driver.tally() for driver in self.drivers]
+        facts: dict[str, Any] = {
+            name.decode(): {
+                "bytes": sizes.get(name, 0),
+                "records": max(
+                    (it[0].get(name, 0) - it[1].get(name, 0) for it in tallies), default=0
+                ),
+            }
+            for name in (b"stdout", b"stderr")
+        }
+        facts["dropped_records"] = sum(sum(it[1].values()) for it in tallies)
+        facts["held_bytes"] = sum(it[2] for it in tallies)
+        facts["rotations"] = sum(it[3] for it in tallies)
+        return facts
+
     def watch_room(self, on_room: "Callable[[], object]") -> None:
         """Call *on_room* when `full` may no longer be true."""
         for driver in self.drivers:

@@ -23,13 +23,13 @@ _SIZE = 4096  # of all the events, and of what a cgroup's file says
 class Oom:
     """The watch over one cgroup. It is over when the files of *paths* are made."""
 
-    __slots__ = ("_diagnostics", "_file_fd", "_loop", "_notice_fd", "_paths", "_ran_out", "_seen")
+    __slots__ = ("_diagnostics", "_file_fd", "_loop", "_notice_fd", "_paths", "_seen", "ran_out")
 
     def __init__(self, loop: "Loop", diagnostics: "Diagnostics", paths: list[bytes]) -> None:
         self._loop, self._diagnostics, self._paths = loop, diagnostics, paths
         self._file_fd = self._notice_fd = -1
         self._seen: frozenset[bytes] = frozenset()
-        self._ran_out = False
+        self.ran_out = False
 
     def watch(self, theirs: bytes, ours: bytes, *, fresh: bool) -> None:
         """Watch the cgroup of *theirs*, a /proc/PID/cgroup, if there is one; *ours*: of our own.
@@ -78,9 +78,9 @@ class Oom:
             self.detach()
             return
         # v1, an eventfd's 8 bytes, gives notice of nothing else, and may count a little later.
-        self._ran_out |= len(notice) == 8 or bool(now - self._seen)
+        self.ran_out |= len(notice) == 8 or bool(now - self._seen)
         self._seen = now
-        for path in self._paths[:] if self._ran_out else ():
+        for path in self._paths[:] if self.ran_out else ():
             try:
                 _syscalls.close(_syscalls.open(path, _WRITE | os.O_CREAT | os.O_NOFOLLOW, 0o644))
                 self._paths.remove(path)

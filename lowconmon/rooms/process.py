@@ -7,9 +7,11 @@ for a child: who ended is reaped when SIGCHLD says so, and not before the contai
 import errno
 import os
 import sys
+from time import monotonic_ns, time_ns
 
 from .. import _syscalls
-from ..pure.processes import exit_code, exit_code_of_wait_status, parse_pid, start_time
+from ..pure.processes import ending, exit_code, parse_pid, start_time, wait_status
+from ..pure.records import stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +25,16 @@ _watched: "dict[int, Process]" = {}  # by pid, until it has ended
 class Process:
     """One process; *on_end* gets its exit code, 128 + signal, or -1 when nobody can tell."""
 
-    __slots__ = ("_loop", "_on_end", "pid", "pidfd")
+    __slots__ = ("_loop", "_on_end", "pid", "pidfd", "usage", "wait_status", "watched_since")
 
     def __init__(
         self, loop: "Loop", pid: int, on_end: "Callable[[int], object]", started: int | None = None
     ) -> None:
         """Watch *pid*. Raises OSError: ESRCH, also when it is another by now than *started* then."""
         self._loop, self._on_end, self.pid = loop, on_end, pid
+        self.watched_since = time_ns(), monotonic_ns()
+        self.wait_status: int | None = None  # once it has ended, if anybody can tell
+        self.usage: dict[str, int] | None = None  # as waitid_rusage gives it
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         try:
             if started not in (None, started_at(pid) or started):
@@ -45,19 +50,20 @@ class Process:
         if self.pidfd < 0:
             return True
         try:
-            result = _syscalls.waitid(_syscalls.P_PIDFD, self.pidfd, _NOW)
+            found = _syscalls.waitid_rusage(_syscalls.P_PIDFD, self.pidfd, _NOW)
         except ChildProcessError:
             return False
-        if result:
-            self.finish(exit_code(result.si_code, result.si_status))
+        if found:
+            self.finish(wait_status(found[0].si_code, found[0].si_status), found[1])
         return True
 
-    def finish(self, code: int) -> None:
-        """Take *code* as the process's end, once."""
+    def finish(self, status: int | None, usage: dict[str, int] | None = None) -> None:
+        """Take *status*, as wait(2) gives it, as the process's end, once; None: nobody can tell."""
         if self.pidfd >= 0:
             self.pidfd = self._loop.discard(self.pidfd)
             _watched.pop(self.pid, None)
-            self._on_end(code)
+            self.wait_status, self.usage = status, usage
+            self._on_end(-1 if status is None else exit_code(status))
 
     def signal(self, number: int, *, group: bool = False) -> None:
         """Signal the process, or its group (not 1, everyone, nor our own). Raises OSError."""
@@ -76,14 +82,14 @@ class Process:
             # Not our child: its status is there once its parent has reaped it, which hangs up.
             self._loop.remove(self.pidfd)
             self._loop.add_hangup(self.pidfd, self._reaped_by_another)
-            self._loop.call_later(_UNREAPED_MS, lambda: self.finish(-1))
+            self._loop.call_later(_UNREAPED_MS, lambda: self.finish(None))
 
     def _reaped_by_another(self) -> None:
         try:
             status = _syscalls.pidfd_get_info(self.pidfd)
         except OSError:  # ENOSYS before Linux 6.15, ESRCH: nobody can tell
             status = None
-        self.finish(-1 if status is None else exit_code_of_wait_status(status))
+        self.finish(status)
 
 
 def start(
@@ -102,13 +108,36 @@ def start(
         raise
 
 
+def describe(container: Process | None) -> "dict[str, Any]":
+    """Return what the status socket tells of the container process."""
+    since = container.watched_since if container else None
+    return {
+        "container_pid": container and container.pid,
+        "started_at": since and stamp(since[0], 0),
+        "uptime_s": since and (monotonic_ns() - since[1]) // 1_000_000_000,
+    }
+
+
+def describe_end(container: Process | None, status: int, **how: bool) -> "dict[str, Any]":
+    """Return what exit.json tells of the container process; *how*: as for `ending`."""
+    if container:
+        container.poll()  # killed by a timeout, it may have ended meanwhile
+    return {
+        **ending(status, container.wait_status if container else None, **how),
+        "started_at": container and stamp(container.watched_since[0], 0),
+        "ended_at": stamp(time_ns(), 0),
+        "rusage": container and container.usage,
+    }
+
+
 def reap() -> None:
     """Reap all children that have ended; those that are watched get to know."""
     try:
-        while result := _syscalls.waitid(os.P_ALL, 0, _NOW):
+        while found := _syscalls.waitid_rusage(os.P_ALL, 0, _NOW):
+            result, usage = found
             process = _watched.get(result.si_pid)
             if process:
-                process.finish(exit_code(result.si_code, result.si_status))
+                process.finish(wait_status(result.si_code, result.si_status), usage)
     except ChildProcessError:
         return  # none left
 

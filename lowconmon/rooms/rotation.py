@@ -30,13 +30,13 @@ class Refused(Exception):  # noqa: N818 - not an error
 class Rotation:
     """How the log at one path is rotated."""
 
-    __slots__ = ("_allowed", "_directory", "_name", "_path", "_rotated", "backups", "on_backup")
+    __slots__ = ("_allowed", "_directory", "_name", "_path", "backups", "count", "on_backup")
 
     def __init__(self, path: bytes, backups: int, allowed: "Sequence[bytes]" = ()) -> None:
         """*backups*: how many to keep, 0: none; *allowed*: where it may take place, all: anywhere."""
         self._path, self.backups, self._allowed = path, backups, allowed
         self._directory, self._name = os.path.split(path)
-        self._rotated = False
+        self.count = 0  # of rotations
         self.on_backup: Callable[[], object] = int  # called when there is a new one
 
     def begin(self, old_fd: int) -> int:
@@ -57,8 +57,8 @@ class Rotation:
                 raise
         finally:
             _syscalls.close(dir_fd)
+        self.count += 1
         if self.backups:
-            self._rotated = True
             self.on_backup()
         return fd
 
@@ -75,7 +75,9 @@ class Rotation:
 
     def sync(self) -> None:
         """Put names and the youngest backup, if they are new, on stable storage. Raises OSError."""
-        for path in (self._directory or b".", self._path + b".1") if self._rotated else ():
+        for path in (
+            (self._directory or b".", self._path + b".1") if self.count and self.backups else ()
+        ):
             try:
                 fd = _syscalls.open(path, _LOOK)
             except FileNotFoundError:  # compressed, or another's now

@@ -38,12 +38,13 @@ class Stdio:
 
     __slots__ = (
         *("_deliver", "_drain_until", "_drained", "_holding", "_last_read_ns", "_loop"),
-        *("_paused", "_streams"),
+        *("_paused", "_streams", "sizes"),
     )
 
     def __init__(self, loop: "Loop", deliver: "Callable[[Stream, int, bytes], object]") -> None:
         self._loop, self._deliver = loop, deliver
         self._streams: list[Stream] = []
+        self.sizes: dict[bytes, int] = {}  # bytes that came of each stream
         self._paused, self._holding = False, True
         self._drained: Callable[[], object] | None = None
         self._drain_until = self._last_read_ns = 0
@@ -128,6 +129,7 @@ class Stdio:
             self._check_drained()
             return False
         self._last_read_ns = monotonic_ns()
+        self.sizes[stream.name] = self.sizes.get(stream.name, 0) + len(data)
         if not self._holding:
             self._deliver(stream, time_ns(), data)
             return True

@@ -217,9 +217,7 @@ def test_waitid_rusage_tells_what_os_wait4_tells(own: Own, handle: Callable[[int
     with subprocess.Popen([sys.executable, "-c", USES]) as process:
         pidfd = own(syscalls.pidfd_open(process.pid))
         wait_for(pidfd)
-        found = syscalls.waitid_rusage(
-            syscalls.P_PIDFD, handle(pidfd), now | syscalls.WNOWAIT
-        )
+        found = syscalls.waitid_rusage(syscalls.P_PIDFD, handle(pidfd), now | syscalls.WNOWAIT)
         assert found is not None
         result, usage = found
         _, status, expected = os.wait4(process.pid, 0)
@@ -228,13 +226,13 @@ def test_waitid_rusage_tells_what_os_wait4_tells(own: Own, handle: Callable[[int
     assert (result.si_pid, result.si_status) == (process.pid, 3)
     assert (result.si_signo, result.si_code) == (signal.SIGCHLD, os.CLD_EXITED)
     assert result.si_uid == os.getuid()
-    assert usage == (
-        round(expected.ru_utime * 1_000_000),
-        round(expected.ru_stime * 1_000_000),
-        expected.ru_maxrss,
-    )
-    assert usage[0] + usage[1] >= 40_000
-    assert usage[2] >= 32 << 10
+    assert usage == {
+        "user_us": round(expected.ru_utime * 1_000_000),
+        "system_us": round(expected.ru_stime * 1_000_000),
+        "max_rss_kb": expected.ru_maxrss,
+    }
+    assert usage["user_us"] + usage["system_us"] >= 40_000
+    assert usage["max_rss_kb"] >= 32 << 10
 
 
 def test_waitid_rusage_takes_an_end_once_and_any_child(own: Own, sleeper: int) -> None:

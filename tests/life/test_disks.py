@@ -29,6 +29,7 @@ from tests.support.life import (
     Life,
     assert_idle,
     attach_accepted,
+    exit_files,
     private_kib,
     read_if_there,
     sockets_of,
@@ -807,7 +808,7 @@ def test_an_exit_file_on_a_full_disk_appears_when_there_is_space(
         life.wait_gone()
         final = [kind for kind, entry in watch.events() if entry == files[name].name]
     assert final == [Inotify.MOVED_TO]
-    assert os.listdir(files[name].parent) == [files[name].name]
+    assert exit_files(files[name].parent) == [files[name].name]
 
 
 @pytest.mark.contract("CASE-403", "END-11", "END-12", "LOG-37")

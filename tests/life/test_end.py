@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, faults
-from tests.support.life import Life, read_if_there, wait_until
+from tests.support.life import Life, exit_files, read_if_there, wait_until
+from tests.support.operators import exit_json
 from tests.support.witness import Inotify, Witness, gone, kill, messages, number_in, parent
 
 KILLS = ("HUP", "INT", "QUIT", "ABRT", "KILL", "SEGV", "PIPE", "TERM", "USR1", "SYS")
@@ -132,7 +133,7 @@ done
     assert life.exit_status() == status
 
 
-@pytest.mark.contract("CASE-802", "END-24", "END-25")
+@pytest.mark.contract("CASE-802", "END-24", "END-25", "REC-2", "REC-3")
 @pytest.mark.parametrize("status", [0, 3, 255, -9, -15])
 def test_the_status_of_a_strangers_child_comes_from_its_pidfd(life: Life, status: int) -> None:
     """Acceptable: its status where the kernel tells, else -1.
@@ -143,6 +144,10 @@ def test_the_status_of_a_strangers_child_comes_from_its_pidfd(life: Life, status
     release = tuple(int(part) for part in os.uname().release.split(".")[:2])
     known = 128 - status if status < 0 else status
     assert recorded == (known if release >= (6, 15) else -1)
+    record = exit_json(life)  # nobody can tell what it has used
+    assert (record["status"], record["rusage"]) == (recorded, None)
+    told = "unknown" if recorded == -1 else "signalled" if status < 0 else "exited"
+    assert (record["cause"], record["signal"]) == (told, -status if told == "signalled" else None)
 
 
 @pytest.mark.contract("CASE-802", "END-24", "END-25")
@@ -200,11 +205,11 @@ def test_an_exit_file_appears_by_rename_and_nothing_else_looks_like_an_id(life: 
         for directory, final in ((exits, life.cid), (persist, "exit")):
             events = directory.events()
             assert [kind for kind, name in events if name == final] == [Inotify.MOVED_TO]
-            others = {name for _, name in events} - {final}
+            others = {name for _, name in events} - {final, "exit.json"}  # ours, in the latter
             assert others
             assert all(name.startswith(".") for name in others)
     assert os.listdir(life.exit_dir) == [life.cid]
-    assert os.listdir(life.persist_dir) == ["exit"]
+    assert exit_files(life.persist_dir) == ["exit"]
 
 
 @pytest.mark.contract("END-9", "CLI-30", "CLI-31")
@@ -231,7 +236,7 @@ def test_either_or_no_directory_will_do(life: Life, which: str) -> None:
     open_gate(gate)
     messages(life)
     assert os.listdir(life.exit_dir) == ([life.cid] if which == "--exit-dir" else [])
-    assert os.listdir(life.persist_dir) == (["exit"] if which == "--persist-dir" else [])
+    assert exit_files(life.persist_dir) == (["exit"] if which == "--persist-dir" else [])
 
 
 @pytest.mark.contract("END-9")
@@ -274,7 +279,7 @@ def test_an_exit_file_is_tried_again_and_the_other_does_not_wait(
     assert paths[broken].read_bytes() == b"7"
     open_gate(gate)
     life.wait_gone()
-    assert os.listdir(directory) == [paths[broken].name]
+    assert exit_files(directory) == [paths[broken].name]
 
 
 @pytest.mark.contract("END-12", "CASE-403")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import faults
-from tests.support.life import Life, read_if_there, wait_until
+from tests.support.life import Life, exit_files, read_if_there, wait_until
 from tests.support.witness import Inotify, Witness, kill, messages
 
 DISK = ("ENOSPC", "EDQUOT", "EIO")
@@ -69,7 +69,7 @@ def test_an_exit_file_whose_disk_fails_for_a_while_appears_whole(
         ]
     assert finals == [[Inotify.MOVED_TO], [Inotify.MOVED_TO]]
     assert os.listdir(life.exit_dir) == [life.cid]
-    assert os.listdir(life.persist_dir) == ["exit"]
+    assert exit_files(life.persist_dir) == ["exit"]
 
 
 @pytest.mark.contract("CASE-403", "END-9")

@@ -414,7 +414,7 @@ def test_however_a_container_ends_the_socket_goes(
 
 @pytest.mark.contract("END-26", "NOT-8")
 @pytest.mark.parametrize(
-    "spec", ["read:errno=EIO:file=socket", "unlink:errno=EPERM:nth=5", "connect:errno=ENOMEM"]
+    "spec", ["read:errno=EIO:file=socket", "unlink:errno=EPERM:nth=7", "connect:errno=ENOMEM"]
 )
 def test_a_call_that_fails_costs_at_most_the_relay(
     life: Life, gate: Gate, path: Path, manager: Manager, spec: str

@@ -20,6 +20,7 @@ from tests.life.test_hostrun_lives import Container
 from tests.support import ROOT, faults
 from tests.support.cgroups import HUNGRY, QUIET, V1, MemoryGroup, StandIn
 from tests.support.life import Gate, Life, program, read_if_there, wait_until
+from tests.support.operators import exit_json
 from tests.support.syslog import Syslog
 from tests.support.witness import Inotify
 
@@ -58,7 +59,7 @@ def watches(life: Life, pid: int = 0) -> list[str]:
 # Real memory
 
 
-@pytest.mark.contract("OOM-3", "OOM-4", "END-3", "END-6")
+@pytest.mark.contract("OOM-3", "OOM-4", "END-3", "END-6", "REC-2")
 def test_a_container_that_is_killed_for_its_memory_has_its_oom_before_its_exit(
     life: Life, group: MemoryGroup
 ) -> None:
@@ -70,6 +71,8 @@ def test_a_container_that_is_killed_for_its_memory_has_its_oom_before_its_exit(
         names = [name for _, name in persist.events()]
         assert names.index("oom") < names.index("exit")
         assert exits.events()
+    record = exit_json(life)
+    assert (record["cause"], record["signal"]) == ("oom", signal.SIGKILL)
     assert group.counted() == 1
 
 
@@ -87,6 +90,7 @@ def test_a_child_that_is_killed_for_its_memory_is_told_while_the_container_lives
     gate.open()
     assert life.exit_status() == 3
     assert life.text() == b"child 137\n"
+    assert exit_json(life)["cause"] == "exited"
 
 
 def test_a_container_that_stays_below_its_limit_has_no_oom(life: Life, group: MemoryGroup) -> None:

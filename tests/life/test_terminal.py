@@ -142,8 +142,8 @@ def test_the_console_socket_is_in_a_private_directory_of_the_bundle_and_goes(lif
         assert is_socket == "True"
         assert not Path(path).exists()
         assert not Path(path).parent.exists()
-        names = sorted(entry.name for entry in life.bundle.iterdir())
-        assert names == ["attach", "ctl", "winsz"]
+        names = {entry.name for entry in life.bundle.iterdir()} - {"status"}  # ours
+        assert names == {"attach", "ctl", "winsz"}
         gate.open()
         assert life.exit_status() == 0
     finally:

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import example, given, strategies as st
 
-from lowconmon.pure.answers import MAX_MESSAGE, key, message
+from lowconmon.pure.answers import MAX_MESSAGE, json as to_json, key, message
 
 NAMED = {'"': '\\"', "\\": "\\\\", "/": "\\/"}
 NAMED |= {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
@@ -119,3 +119,23 @@ def test_nuls_at_the_end_do_not_push_the_text_out() -> None:
         "pid", -1, b"why it failed"
     )
     assert message("pid", -1, "é".encode() + b"\0" * 4095) == message("pid", -1, "é".encode())
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+)
+
+
+@given(VALUES)
+def test_any_value_is_read_back_by_json(value: object) -> None:
+    assert json.loads(to_json(value)) == value
+
+
+@given(TEXTS)
+def test_any_bytes_are_a_text_without_control_characters(text: bytes) -> None:
+    made = to_json(text)
+    assert json.loads(made) == text.decode("utf-8", "replace")
+    assert not any(ord(one) < 32 or one == "\x7f" for one in made)
+    assert to_json(text.decode("utf-8", "surrogateescape")) == made
+    made.encode()

@@ -319,3 +319,32 @@ def test_the_format_imports_nothing_that_the_interpreter_had_not() -> None:
     done = run_python(code, flags=["-IS"])
     names = {"lowconmon", "lowconmon.pure", "lowconmon.pure.json_records"}
     assert set(done.stdout.split()) == names | {"lowconmon.pure.records"}, done.stderr
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"stdout", b"stderr"]),
+            st.one_of(
+                st.binary(max_size=300),
+                st.builds(
+                    lambda filling, count, end: (filling.encode() * count)[:65536] + end,
+                    st.sampled_from([*FILLINGS, "\n", "x\n", "\n\n\\"]),
+                    st.integers(0, 65536),
+                    st.sampled_from([b"", b"\n", b"\xe2"]),
+                ),
+            ),
+        ),
+        max_size=5,
+    )
+)
+def test_records_are_counted_as_they_are_made(reads: list[tuple[bytes, bytes]]) -> None:
+    for records in (K8sRecords(), JsonRecords()):
+        made: dict[bytes, int] = {}
+        for stream, data in reads:
+            found = records.format(stream, NOW_NS, HERE, data[:65536])
+            made[stream] = made.get(stream, 0) + found.count(b"\n")
+        for record in records.finish(NOW_NS, HERE).splitlines(keepends=True):
+            made[records.stream_of(record)] += 1
+        counts = {stream: count for stream, count in records.counts.items() if count}
+        assert counts == {stream: count for stream, count in made.items() if count}

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from lowconmon.pure.processes import (
+    ending,
     exit_code,
-    exit_code_of_wait_status,
     parse_pid,
     start_time,
+    wait_status,
 )
 
 EXIT_CODES = [0, 1, 2, 126, 127, 128, 137, 255]
@@ -27,17 +28,44 @@ STAT = (
 @pytest.mark.contract("END-3")
 @pytest.mark.parametrize("code", EXIT_CODES)
 def test_an_exit_code_is_itself(code: int) -> None:
-    assert exit_code(os.CLD_EXITED, code) == code
-    assert exit_code_of_wait_status(code << 8) == code
+    assert wait_status(os.CLD_EXITED, code) == code << 8
+    assert exit_code(code << 8) == code
 
 
 @pytest.mark.contract("END-3")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_128_and_its_number(number: int) -> None:
-    assert exit_code(os.CLD_KILLED, number) == 128 + number
-    assert exit_code(os.CLD_DUMPED, number) == 128 + number
-    assert exit_code_of_wait_status(number) == 128 + number
-    assert exit_code_of_wait_status(number | 0x80) == 128 + number  # with a core dump
+    assert wait_status(os.CLD_KILLED, number) == number
+    assert wait_status(os.CLD_DUMPED, number) == number | 0x80
+    assert exit_code(number) == 128 + number
+    assert exit_code(number | 0x80) == 128 + number  # with a core dump
+
+
+@pytest.mark.contract("REC-2")
+@pytest.mark.parametrize(
+    ("status", "how", "timed_out", "oom", "signal_number", "dumped", "cause"),
+    [
+        (0, 0, False, False, None, False, "exited"),
+        (137, 137 << 8, False, False, None, False, "exited"),
+        (255, 255 << 8, False, True, None, False, "exited"),
+        (137, 9, False, False, 9, False, "signalled"),
+        (139, 11 | 0x80, False, False, 11, True, "signalled"),
+        (137, 9, False, True, 9, False, "oom"),
+        (-1, 9, True, False, 9, False, "timed out"),
+        (-1, 0, True, False, None, False, "timed out"),
+        (-1, None, True, True, None, False, "timed out"),
+        (-1, None, False, False, None, False, "unknown"),
+        (-1, None, False, True, None, False, "unknown"),
+    ],
+)
+def test_an_end_has_one_cause(status, how, timed_out, oom, signal_number, dumped, cause) -> None:
+    assert ending(status, how, timed_out=timed_out, oom=oom) == {
+        "version": 1,
+        "status": status,
+        "signal": signal_number,
+        "core_dumped": dumped,
+        "cause": cause,
+    }
 
 
 @given(st.integers(0, 0xFFFF))
@@ -45,7 +73,7 @@ def test_wait_statuses_are_read_as_python_reads_them(status: int) -> None:
     if status & 0xFF in {0x7F, 0xFF} or (status & 0x7F and status >> 8):
         return  # stopped, continued, or no status at all: no end
     code = os.waitstatus_to_exitcode(status)
-    assert exit_code_of_wait_status(status) == (code if code >= 0 else 128 - code)
+    assert exit_code(status) == (code if code >= 0 else 128 - code)
 
 
 @pytest.mark.contract("END-3")
@@ -58,8 +86,8 @@ def test_a_real_end_reads_the_same_both_ways(script: str) -> None:
         assert found
         _, status = os.waitpid(process.pid, 0)
         process.returncode = 0  # reaped here
-    assert exit_code(found.si_code, found.si_status) == exit_code_of_wait_status(status)
-    assert exit_code_of_wait_status(status) in {0, 7, 255, 128 + 15, 128 + 9}
+    assert wait_status(found.si_code, found.si_status) == status
+    assert exit_code(status) in {0, 7, 255, 128 + 15, 128 + 9}
 
 
 @pytest.mark.contract("RT-20", "RT-23")

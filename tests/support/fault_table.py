@@ -39,15 +39,15 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("mkfifo", "", f"{DISK} EACCES EEXIST", ""),
     ("open", "process", f"{FULL} EACCES ENOENT ESRCH", ""),
     ("open", "", f"{FULL} {DISK} EACCES ENOENT ESTALE", ""),
-    ("pidfd_open", "process.py-30<monitor", f"{FULL} ESRCH", "unknown"),
-    ("pidfd_open", "process.py-30<process", FULL, "no-after"),  # unwatched, as above
+    ("pidfd_open", "process.py-38<monitor", f"{FULL} ESRCH", "unknown"),
+    ("pidfd_open", "process.py-38<process", FULL, "no-after"),  # unwatched, as above
     ("pidfd_open", "", FULL, ""),
     ("pipe2", "", "EMFILE ENFILE", ""),
     # A pipe cannot fail; if it does, SIGPIPE may end the container. A terminal fails so in time.
     ("read", "stdio", "EAGAIN EIO =1", "lost crash signalled"),
     ("read", "fifos", "EAGAIN =1", ""),
-    ("read", "process.py-114", "EAGAIN", ""),
-    ("read", "process.py-126", "EIO ESRCH ESTALE", ""),
+    ("read", "process.py-148", "EAGAIN", ""),
+    ("read", "process.py-160", "EIO ESRCH ESTALE", ""),
     ("read", "launch.py-236", "EAGAIN ECONNRESET EIO", ""),
     ("read_signal", "", "EAGAIN", ""),
     ("readlink", "", "EACCES ENOENT ENOMEM", ""),
@@ -69,7 +69,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("stat", "", "EACCES EIO ENOENT ESTALE", ""),
     ("symlink", "", f"{DISK} EACCES EEXIST", ""),
     ("unlink", "", "EACCES EBUSY EIO ENOENT EROFS", "stray"),
-    ("waitid", "", "ECHILD", "unknown"),
+    ("waitid_rusage", "", "ECHILD", "unknown"),
     # To a pipe or a terminal that nobody reads (any more).
     ("write", "stdin", "EAGAIN EIO EPIPE =1", "lost"),
     ("write", "launch", "EAGAIN EPIPE", ""),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = str(Path(__file__).parents[2])
-_IN_TREE = f"import sys; sys.path.insert(0, {_ROOT!r}); from lowconmon.__main__ import main; main()"
+IN_TREE = f"import sys; sys.path.insert(0, {_ROOT!r}); from lowconmon.__main__ import main; main()"
 DEADLINE = 20.0  # seconds; generous, for slow machines
 
 STUB = """#!/bin/sh
@@ -76,7 +76,7 @@ HAND_OVER = "send(connect(), master)"
 def program() -> list[str]:
     """Return the command that starts the monitor."""
     path = os.environ.get("LOWCONMON_PROGRAM")
-    return [path] if path else [sys.executable, "-c", _IN_TREE]
+    return [path] if path else [sys.executable, "-c", IN_TREE]
 
 
 def wait_until(check: Any, what: str, seconds: float = DEADLINE) -> Any:
@@ -97,6 +97,11 @@ def read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):  # the latter: of /proc, gone while it is read
         return None
+
+
+def exit_files(directory: Path) -> list[str]:
+    """Return the names in an exit or persist directory, but for `exit.json`, which conmon lacks."""
+    return [name for name in os.listdir(directory) if name != "exit.json"]
 
 
 class Life:

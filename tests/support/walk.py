@@ -295,7 +295,7 @@ class Walk:
         known = {
             life.bundle: {"ctl", "winsz"},
             life.exit_dir: {life.cid},
-            life.persist_dir: {"exit"},
+            life.persist_dir: {"exit", "exit.json"},
             self.logs: {"ctr.log", "ctr.log.1", "ctr.log.2", "old"},
         }
         for directory, names in known.items():
