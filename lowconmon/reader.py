@@ -134,48 +134,46 @@ class _Log(Chain):
         self.name, self.watch = b"", -1
         self.strange = 0  # lines that are no records
         self._since, self._until = options.since, options.until
-        self._begun: dict[bytes, tuple[bytes, bytearray | None]] = {}  # stamp, text to be shown
+        self._begun: dict[bytes, tuple[bytes, bytearray]] = {}  # stream: stamp, text to be shown
         self._time = 0
 
-    def lines(self) -> Iterator[list[Record] | None]:
-        """Yield what is to be shown, in pieces; None: nothing more at present."""
-        while True:
-            data = self.read()
-            if data is not None:
-                yield self._join(data)
-                continue
-            held = list[Record]()
-            for stream, (stamp, text) in self._begun.items():
-                if text:
-                    held.append((stamp, stream, b"P", bytes(text)))
-                    text.clear()
-            yield held or None  # what has come while it was shown is read before the None
+    def lines(self) -> list[Record] | None:
+        """Return what is to be shown next; None: nothing more at present."""
+        data = self.read()
+        lines = self._unended() if data is None else self._join(data)
+        if not lines and data is None:  # what came while these were shown is read before that
+            return None
+        if (self._since, self._until) != (-_EVER, _EVER):
+            lines = [line for line in lines if self._since <= self.time_of(line[0]) <= self._until]
+        self.strange += [line[1] for line in lines].count(b"")
+        return lines
 
     def _join(self, data: bytes) -> list[Record]:
         """Return the lines that end in *data*, whole records; hold what is only begun."""
         found, lines = records(data), list[Record]()
-        self.strange += [record[0] for record in found].count(b"")
-        all_wanted = not self.drop and (self._since, self._until) == (-_EVER, _EVER)
-        if all_wanted and not self._begun and {record[2] for record in found} == {b"F"}:
+        if not (self._begun or self.drop) and {record[2] for record in found} == {b"F"}:
             return found
         for stamp, stream, tag, text in found:
-            if stream not in self._begun:
-                wanted = all_wanted or self._wants(stamp, stream)
-                self._begun[stream] = stamp, bytearray() if wanted else None
-            first_stamp, line = self._begun[stream]
-            if line is not None:
-                line += text if tag == b"F" else text[:-1]
-                if tag == b"F" or len(line) > MAX_LINE:
+            first_stamp, line = self._begun.setdefault(stream, (stamp, bytearray()))
+            line += text if tag == b"F" else text[:-1]
+            if tag == b"F" or len(line) > MAX_LINE:
+                if not self.drop[stream]:
                     lines.append((first_stamp, stream, tag, bytes(line)))
-                    line.clear()
+                line.clear()
             if tag == b"F":
                 del self._begun[stream]
                 if self.drop:
                     self.drop -= Counter((stream,))
         return lines
 
-    def _wants(self, stamp: bytes, stream: bytes) -> bool:
-        return self._since <= self.time_of(stamp) <= self._until and not self.drop[stream]
+    def _unended(self) -> list[Record]:
+        """Return what is held of the lines that have not ended."""
+        lines = list[Record]()
+        for stream, (stamp, text) in self._begun.items():
+            if text and not self.drop[stream]:
+                lines.append((stamp, stream, b"P", bytes(text)))
+            text.clear()
+        return lines
 
     def time_of(self, stamp: bytes) -> int:
         """Return the time of a record; without a good stamp, that of the one before."""
@@ -186,7 +184,7 @@ class _Log(Chain):
     def timed(self) -> Iterator[tuple[int, bytes, list[Record]]]:
         """Yield (time, name, lines) up to the present end; of a log with a name, single lines."""
         now = 0
-        for lines in iter(self.lines().__next__, None):
+        for lines in iter(self.lines, None):
             for piece in [[line] for line in lines] if self.name else filter(None, [lines]):
                 now = max(now, self.time_of(piece[0][0]))  # a clock set back changes no order
                 yield now, self.name, piece
@@ -194,13 +192,13 @@ class _Log(Chain):
 
 def _follow(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) -> None:
     """Show what comes, until *until*."""
-    poll, going = select.poll(), {log: log.lines() for log in logs}
+    poll = select.poll()
     poll.register(inotify_fd, select.POLLIN)
     poll.register(1, 0)  # tells when nobody reads it any more
     busy = {*logs}
     while logs:
         for log in [log for log in logs if log in busy]:  # a piece of each: none waits for others
-            lines = next(going[log])
+            lines = log.lines()
             if lines is None:
                 busy.discard(log)
             else:
