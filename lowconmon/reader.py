@@ -131,7 +131,7 @@ class _Log(Chain):
 
     def __init__(self, path: bytes, options: argparse.Namespace, printer: _Printer) -> None:
         super().__init__(path, follows=options.follow, complain=printer.complain)
-        self.name, self.watch = b"", -1
+        self.name = b""
         self.strange = 0  # lines that are no records
         self._since, self._until = options.since, options.until
         self._begun: dict[bytes, tuple[bytes, bytearray]] = {}  # stream: stamp, text to be shown
@@ -181,39 +181,33 @@ class _Log(Chain):
         self._time = self._time if at is None else at
         return self._time
 
-    def timed(self) -> Iterator[tuple[int, bytes, list[Record]]]:
-        """Yield (time, name, lines) up to the present end; of a log with a name, single lines."""
+    def timed(self) -> Iterator[tuple[int, bytes, Record]]:
+        """Yield (time, name, line) up to the present end."""
         now = 0
-        for lines in iter(self.lines, None):
-            for piece in [[line] for line in lines] if self.name else filter(None, [lines]):
-                now = max(now, self.time_of(piece[0][0]))  # a clock set back changes no order
-                yield now, self.name, piece
+        for line in itertools.chain.from_iterable(iter(self.lines, None)):
+            now = max(now, self.time_of(line[0]))  # a clock set back changes no order
+            yield now, self.name, line
 
 
-def _follow(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) -> None:
-    """Show what comes, until *until*."""
+def _show(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) -> None:
+    """Show what there is and, until *until*, what comes."""
     poll = select.poll()
     poll.register(inotify_fd, select.POLLIN)
     poll.register(1, 0)  # tells when nobody reads it any more
-    busy = {*logs}
     while logs:
-        for log in [log for log in logs if log in busy]:  # a piece of each: none waits for others
-            lines = log.lines()
-            if lines is None:
-                busy.discard(log)
-            else:
-                printer.put(log.name, lines)
+        pieces = [log.lines() for log in logs]  # one of each: none waits for the others
+        for log, lines in zip(logs, pieces, strict=True):
+            printer.put(log.name, lines or [])
         printer.flush()
         left_ms = (until - time.time_ns()) / 1_000_000
-        if left_ms <= 0 and not busy:
+        if any(lines is not None for lines in pieces):
+            left_ms = 0
+        elif left_ms <= 0:
             return
-        for fd, _ in poll.poll(0 if busy else min(left_ms, 2**31 - 1)):
+        for fd, _ in poll.poll(min(left_ms, 2**31 - 1)):
             if fd == 1:
                 signal.raise_signal(signal.SIGPIPE)
-            for watch, _, _, name in _syscalls.inotify_events(_syscalls.read(inotify_fd, 65536)):
-                for log in logs:  # -1: events were lost
-                    if watch == -1 or (watch == log.watch and name.startswith(log.base)):
-                        busy.add(log)
+            _syscalls.read(inotify_fd, 65536)  # whatever it is: look at all of them
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -251,18 +245,18 @@ def main(arguments: list[str]) -> int:
         log.name = name if len(paths) > 1 else b""
         try:
             if options.follow:  # before it is opened: what comes later wakes us
-                log.watch = _syscalls.inotify_add_watch(inotify_fd, log.directory, _EVENTS)
+                _syscalls.inotify_add_watch(inotify_fd, log.directory, _EVENTS)
             log.start(options.tail)
             logs.append(log)
         except OSError as error:
             printer.complain(path, error)
     try:
-        if options.follow:
-            _follow(logs, printer, inotify_fd, options.until)
+        if len(logs) > 1 and not options.follow:
+            for _, name, line in heapq.merge(*map(_Log.timed, logs), key=itemgetter(0)):
+                printer.put(name, [line])
+            printer.flush()
         else:
-            for _, name, lines in heapq.merge(*map(_Log.timed, logs), key=itemgetter(0)):
-                printer.put(name, lines)
-        printer.flush()
+            _show(logs, printer, inotify_fd, options.until if options.follow else 0)
     except OSError as error:
         printer.complain(error.filename or b"output", error)
     status = 1 if printer.complaints else 0
