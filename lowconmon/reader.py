@@ -26,7 +26,6 @@ _DAY, _CLOCK, _ZONE = r"\d{4}-\d\d-\d\d", r"[T ]\d\d:\d\d(?::\d\d)?", r"Z|[+-]\d
 _TIME = re.compile(rf"({_DAY}(?:{_CLOCK})?|\d+)(?:\.(\d+))?({_ZONE})?", re.ASCII)
 _SECOND, _EVER = 1_000_000_000, float("inf")
 _UNITS = {"s": _SECOND, "m": 60 * _SECOND, "h": 3600 * _SECOND, "d": 86400 * _SECOND}
-_FD = {b"stdout": 1, b"stderr": 2, b"": 1}
 _DIM, _RED, _NORMAL = b"\x1b[2m", b"\x1b[91m", b"\x1b[0m"
 _EVENTS = _syscalls.IN_MODIFY | _syscalls.IN_CREATE | _syscalls.IN_MOVED_TO
 
@@ -59,57 +58,58 @@ def _given_time(text: str) -> int:
 
 
 class _Printer:
-    """Our stdout and stderr; where they are the same, lines do not mix."""
+    """Our stdout and stderr. Where they are the same, all goes to stdout, and lines do not mix."""
 
     def __init__(self, color: str, *, stamps: bool) -> None:
+        stderr = 1 if os.path.samestat(os.fstat(1), os.fstat(2)) else 2
+        self._fds = {b"stdout": 1, b"stderr": stderr, b"": 1}
         plain = color == "never" or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         self._colors = {fd: color == "always" or (not plain and os.isatty(fd)) for fd in (1, 2)}
         self._stamps = stamps
-        self._bare = not (stamps or any(self._colors.values()))
-        self._places = {1: 1, 2: 1 if os.path.samestat(os.fstat(1), os.fstat(2)) else 2}
-        self._unended: dict[int, tuple[bytes, bytes]] = {}  # place: (name, stream) of the last line
-        self._fd, self._held, self._size = 1, list[bytes](), 0
+        self._unended: dict[int, tuple[bytes, bytes]] = {}  # fd: (name, stream) of the last line
+        self._fd, self._held = 1, bytearray()
         self.complaints: set[str] = set()
 
     def put(self, name: bytes, lines: list[Record]) -> None:
         """Show lines of the log with that name, if it needs one; a P has no newline."""
-        plain = self._bare and not (name or self._unended)
-        if plain and {line[2] for line in lines} == {b"F"}:
+        dressed = name or self._stamps or any(self._colors.values()) or self._unended
+        if not dressed and {line[2] for line in lines} == {b"F"}:
             for stream, run in itertools.groupby(lines, itemgetter(1)):
-                self._write(_FD[stream], b"".join([line[3] for line in run]))
+                self._write(self._fds[stream], b"".join([line[3] for line in run]))
         else:
-            for stamp, stream, tag, text in lines:
-                self._put(name, stamp, stream, tag, text)
+            for line in lines:
+                self._put(name, *line)
 
     def _put(self, name: bytes, stamp: bytes, stream: bytes, tag: bytes, text: bytes) -> None:
-        fd, whose, head = _FD[stream], (name, stream), b""
-        if self._unended.get(self._places[fd]) != whose:
+        fd, whose = self._fds[stream], (name, stream)
+        if self._unended.get(fd) != whose:
             self._end_line(fd)
-            head = name + b" | " if name else b""
+            if name:
+                self._write(fd, name + b" | ")
             if self._stamps and stamp:
-                head += b"%b%b%b " % (_DIM, stamp, _NORMAL) if self._colors[fd] else stamp + b" "
-        self._unended.pop(self._places[fd], None)
+                self._write(fd, _DIM + stamp + _NORMAL + b" " if self._colors[fd] else stamp + b" ")
+        self._unended.pop(fd, None)
         if tag == b"P":
-            self._unended[self._places[fd]] = whose
-        if fd == 2 and self._colors[fd]:
+            self._unended[fd] = whose
+        if stream == b"stderr" and self._colors[fd]:
             end = b"\n" if tag == b"F" else b""
             text = _RED + text.removesuffix(end) + _NORMAL + end
-        self._write(fd, head + text)
+        self._write(fd, text)
 
     def _end_line(self, fd: int) -> None:
         """Put a newline behind what another line is to follow."""
-        if whose := self._unended.pop(self._places[fd], None):
-            self._write(_FD[whose[1]], b"\n")
+        if self._unended.pop(fd, None):
+            self._write(fd, b"\n")
 
     def _write(self, fd: int, data: bytes) -> None:
-        if fd != self._fd or self._size > MAX_LINE:
+        if fd != self._fd or len(self._held) > MAX_LINE:
             self.flush()
-        self._fd, self._size = fd, self._size + len(data)
-        self._held.append(data)
+        self._fd = fd
+        self._held += data
 
     def flush(self) -> None:
         """Write what is held."""
-        data, self._held, self._size = memoryview(b"".join(self._held)), [], 0
+        data, self._held = memoryview(self._held), bytearray()
         while data:
             try:
                 data = data[_syscalls.write(self._fd, data) :]
@@ -121,8 +121,9 @@ class _Printer:
         text = f"lowconmon logs: {os.fsdecode(path)}: {getattr(error, 'strerror', None) or error}\n"
         if text not in self.complaints:
             self.complaints.add(text)
-            self._end_line(2)
-            self._write(2, os.fsencode(text))
+            fd = self._fds[b"stderr"]
+            self._end_line(fd)
+            self._write(fd, os.fsencode(text))
             self.flush()
 
 
