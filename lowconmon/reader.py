@@ -22,8 +22,6 @@ from operator import itemgetter
 from . import _syscalls
 from .log_chain import MAX_LINE, Chain, Record, records
 
-_DAY, _CLOCK, _ZONE = r"\d{4}-\d\d-\d\d", r"[T ]\d\d:\d\d(?::\d\d)?", r"Z|[+-]\d\d:\d\d"
-_TIME = re.compile(rf"({_DAY}(?:{_CLOCK})?|\d+)(?:\.(\d+))?({_ZONE})?", re.ASCII)
 _SECOND, _EVER = 1_000_000_000, float("inf")
 _UNITS = {"s": _SECOND, "m": 60 * _SECOND, "h": 3600 * _SECOND, "d": 86400 * _SECOND}
 _DIM, _RED, _NORMAL = b"\x1b[2m", b"\x1b[91m", b"\x1b[0m"
@@ -31,30 +29,28 @@ _EVENTS = _syscalls.IN_MODIFY | _syscalls.IN_CREATE | _syscalls.IN_MOVED_TO
 
 
 @functools.lru_cache(1024)
-def _seconds(text: str) -> int | None:
-    try:
-        return int(text) if text.isdecimal() else int(datetime.fromisoformat(text).timestamp())
-    except (ValueError, OverflowError):
-        return None
+def _seconds(text: str) -> int:
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    return int(datetime.fromisoformat(text).timestamp())  # without an offset: of a local clock
 
 
-def _nanoseconds(text: str) -> int | None:
-    """Return the time since the epoch, without an offset that of a local clock; None: no time."""
-    match = _TIME.fullmatch(text)
-    seconds = _seconds(match[1] + (match[3] or "")) if match else None
-    if not match or seconds is None:
-        return None
-    return seconds * _SECOND + int((match[2] or "")[:9].ljust(9, "0"))
+def _nanoseconds(text: str) -> int:
+    """Return the time since the epoch. Raises ValueError, OverflowError."""
+    whole, _, rest = text.partition(".")
+    zone = rest.lstrip("0123456789")
+    fraction = rest.removesuffix(zone)[:9]
+    return _seconds(whole + zone) * _SECOND + int(fraction.ljust(9, "0"))
 
 
 def _given_time(text: str) -> int:
     if re.fullmatch("([0-9]+[smhd])+", text):
         parts = re.findall("([0-9]+)(.)", text)
         return time.time_ns() - sum(int(count) * _UNITS[unit] for count, unit in parts)
-    given = _nanoseconds(text.upper())
-    if given is None:
-        raise argparse.ArgumentTypeError(f"not a time: {text}")
-    return given
+    try:
+        return _nanoseconds(text.upper())
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"not a time: {text}") from None
 
 
 class _Printer:
@@ -178,8 +174,10 @@ class _Log(Chain):
 
     def time_of(self, stamp: bytes) -> int:
         """Return the time of a record; without a good stamp, that of the one before."""
-        at = _nanoseconds(stamp.decode("latin-1"))
-        self._time = self._time if at is None else at
+        try:
+            self._time = _nanoseconds(stamp.decode("latin-1"))
+        except (ValueError, OverflowError):
+            pass
         return self._time
 
     def timed(self) -> Iterator[tuple[int, bytes, Record]]:
