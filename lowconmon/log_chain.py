@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 
 from . import _syscalls
 from .pure.records import mend_tail
@@ -182,31 +183,28 @@ class Chain:
     def _listing(self) -> list[tuple[bytes, int]]:
         """Return (path, inode) of the files, the oldest first; of x.1 and x.1.gz only the latter."""
         found = {}
-        for name in sorted(os.listdir(self.directory)):
-            if match := re.fullmatch(re.escape(self.base) + _ROTATED, name):
+        for entry in sorted(os.scandir(self.directory), key=attrgetter("name")):
+            if match := re.fullmatch(re.escape(self.base) + _ROTATED, entry.name):
                 key = (0, match[1]) if match[1] else (1, -int(match[2])) if match[2] else (2, 0)
-                path = os.path.join(self.directory, name)
-                try:
-                    found[key] = path, _syscalls.stat(path).st_ino
-                except FileNotFoundError:  # moved on
-                    continue
+                found[key] = entry.path, entry.inode()
         return [found[key] for key in sorted(found)]
 
     def _open(self) -> list[_File]:
         """Open the files, the oldest first, as they are at one moment."""
-        for tries_left in range(99, -1, -1):
-            listing, files = self._listing(), list[_File]()
+        files = list[_File]()
+        for _ in range(100):
+            for file in files:
+                _syscalls.close(file.fd)
+            listing, files = self._listing(), []
             for path, _ in listing:
                 try:
                     files.append(_File(path))
-                except FileNotFoundError:
+                except FileNotFoundError:  # moved on
                     continue
                 except OSError as error:
                     self._complain(path, error)
-            if listing == self._listing() or not tries_left:
+            if listing == self._listing():
                 break
-            for file in files:
-                _syscalls.close(file.fd)
         return files
 
     def _look(self) -> bool:
