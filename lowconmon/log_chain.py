@@ -73,9 +73,9 @@ class _File:
         self.path, self.limit = path, sys.maxsize
         self.fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         status = _syscalls.fstat(self.fd)
-        self.id = status.st_dev, status.st_ino
+        self.inode = status.st_ino
         # A rotated file changes no more; one that has its inode number later has another time.
-        self.seen = (*self.id, status.st_mtime_ns, status.st_size)
+        self.seen = status.st_ino, status.st_mtime_ns, status.st_size
         self.error: Exception | None = None  # why it ends where it does
         self.rewind()
 
@@ -93,8 +93,7 @@ class _File:
 
     def is_packed(self, other: "_File") -> bool:
         """Tell whether this is a compression of *other*, by how they begin."""
-        begin = self.peek(_HEAD)[:_HEAD] if self.unpacked else None
-        return begin == _syscalls.pread(other.fd, _HEAD, 0)
+        return bool(self.unpacked) and self.peek(_HEAD) == _syscalls.pread(other.fd, _HEAD, 0)
 
     def peek(self, size: int = MAX_LINE) -> bytes:
         """Return up to *size* bytes from `offset` on."""
@@ -210,24 +209,25 @@ class Chain:
     def _look(self) -> bool:
         """Open what has come after the present file; tell whether anything has."""
         try:
-            status = _syscalls.stat(self.path)
+            inode = _syscalls.stat(self.path).st_ino
         except FileNotFoundError:  # moved away: its writer still has it, and will make another
             return False
-        if self._files and self._files[0].id == (status.st_dev, status.st_ino):
+        if [file.inode for file in self._files] == [inode]:
             return False
-        files, here = self._open(), list[_File]()
-        for present in self._files:
-            here = [file for file in files if file.id == present.id]
-            here = here or [file for file in files if file.is_packed(present)]
-        newer = [file for file in files if file.seen not in self._old]
-        if here:  # else it was dropped, or replaced by one without backup
-            newer = files[files.index(here[-1]) + 1 :]
+        files, newer = self._open(), list[_File]()
+        while files and not self._knows(files[-1]):
+            newer.insert(0, files.pop())
+        self._old = {file.seen for file in [*files, *newer][:-1]}
         for file in files:
-            if file not in newer:
-                _syscalls.close(file.fd)
-        self._old = {file.seen for file in files[:-1]}
+            _syscalls.close(file.fd)
         self._files += newer
         return bool(newer)
+
+    def _knows(self, file: _File) -> bool:
+        """Tell whether that is the present file, or came before it."""
+        return file.seen in self._old or any(
+            file.inode == present.inode or file.is_packed(present) for present in self._files
+        )
 
     def _seek(self, count: int) -> None:
         """Go to where the last *count* lines begin; drop those that end there before them."""
