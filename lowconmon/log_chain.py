@@ -25,21 +25,22 @@ from .pure.records import mend_tail
 Record = tuple[bytes, bytes, bytes, bytes]
 
 MAX_LINE = 1 << 20  # bytes
-_BLOCK, _TAIL_BLOCK = 1 << 18, 1 << 16
+_BLOCK = 1 << 18
 _HEAD = 4096  # bytes; no two logs begin with the same
 _RECORD = re.compile(rb"(?:([0-9][0-9TZ:.+-]{19,}) (stdout|stderr) ([FP]) )?(.*\n)")
-_STREAMS = (b"", b"stdout", b"stderr")
+_KINDS = {it: it for it in itertools.product((b"", b"stdout", b"stderr"), (b"P", b"F"))}
 _ROTATED = rb"(?:\.(?:(\d{8}-\d{6})|([1-9]\d{0,5}))(?:\.gz)?)?"  # behind the name of the log
 
 
 def records(lines: bytes) -> list[Record]:
-    """Return the records of whole lines, or of MAX_LINE bytes, which cannot be one."""
-    if not lines.endswith(b"\n"):
-        return [(b"", b"", b"P", lines + b"\n")] if lines else []
-    records: list[Record] = _RECORD.findall(lines)
-    if b"" in [record[0] for record in records]:
-        return [record if record[0] else _other(record[3]) for record in records]
-    return records
+    """Return the records of whole lines; behind them may be a piece of one that is too long."""
+    end = lines.rfind(b"\n") + 1
+    found: list[Record] = _RECORD.findall(lines, 0, end)
+    if b"" in [record[0] for record in found]:
+        found = [record if record[0] else _other(record[3]) for record in found]
+    if end < len(lines):
+        found.append((b"", b"", b"P", lines[end:] + b"\n"))
+    return found
 
 
 def _other(line: bytes) -> Record:
@@ -76,16 +77,17 @@ class _File:
         self.inode = status.st_ino
         # A rotated file changes no more; one that has its inode number later has another time.
         self.seen = status.st_ino, status.st_mtime_ns, status.st_size
-        self.error: Exception | None = None  # why it ends where it does
-        self.rewind()
-
-    def rewind(self) -> None:
-        """Go to the beginning."""
-        self.offset, self._held = 0, b""
         self.unpacked: gzip.GzipFile | None = None
-        if self.path.endswith(b".gz"):
-            os.lseek(self.fd, 0, os.SEEK_SET)
+        if path.endswith(b".gz"):
             self.unpacked = gzip.GzipFile(fileobj=open(self.fd, "rb", closefd=False))  # noqa: SIM115
+        self.seek(0)
+
+    def seek(self, offset: int) -> None:
+        """Go to *offset*: in a compressed file to the beginning."""
+        self.offset, self._held = offset, b""
+        self.error: Exception | None = None  # why it ends where it does
+        if self.unpacked:
+            self.unpacked.seek(0)
 
     def size(self) -> int:
         """Return the size to read up to, if it is not compressed."""
@@ -119,21 +121,26 @@ class _File:
         self.offset, self._held = self.offset + end, self._held[end:]
         return data[:end]
 
-    def backwards(self) -> Iterator[tuple[int, Iterable[bytes]]]:
+    def rest(self, *, last: bool) -> Iterator[bytes]:
+        """Yield whole lines from `offset` on, then what a torn one is worth."""
+        yield from iter(self.read, b"")
+        yield _mended(self.peek(), last=last)
+
+    def backwards(self, *, last: bool) -> Iterator[tuple[int, Iterable[bytes]]]:
         """Yield (offset, lines) of the parts of the file, the last one first."""
         if self.unpacked:
-            yield 0, itertools.chain(iter(self.read, b""), map(_File.peek, [self]))
+            yield 0, self.rest(last=last)
             return
-        start, carry = self.size(), b""
+        size = start = end = self.size()
         while start:
-            end, start = start, max(start - _TAIL_BLOCK, 0)
+            start = max(start - _BLOCK, 0)
             data = _syscalls.pread(self.fd, end - start, start)
-            begin = data.find(b"\n") + 1 if start else 0
-            if begin or not start:
-                yield start + begin, [data[begin:] + carry]
-                carry = data[:begin]
-            else:
-                carry = (data + carry)[:MAX_LINE]
+            begin = data.find(b"\n", 0, -1) + 1 if start else 0
+            if begin or not start or len(data) >= MAX_LINE:
+                start += begin
+                self.seek(start)
+                yield start, self.rest(last=last) if end == size else [data[begin:]]
+                end = start
 
 
 class Chain:
@@ -171,7 +178,7 @@ class Chain:
         if file.error:
             self._complain(file.path, file.error)
         if self._follows and not file.unpacked and file.size() < file.offset:
-            file.rewind()  # truncated in place
+            file.seek(0)  # truncated in place
         elif len(self._files) > 1 or not self._follows:
             data = _mended(file.peek(), last=len(self._files) == 1)
             _syscalls.close(self._files.pop(0).fd)
@@ -231,33 +238,26 @@ class Chain:
 
     def _seek(self, count: int) -> None:
         """Go to where the last *count* lines begin; drop those that end there before them."""
-        wanted, met, beyond = set[bytes](), set[bytes](), 0
-        for index in reversed(range(len(self._files))):
-            file = self._files[index]
-            for offset, parts in file.backwards():
-                codes = bytearray()  # of each record: its stream, and whether it ends a line
+        met, beyond = set[bytes](), 0
+        for index, file in reversed([*enumerate(self._files)]):
+            for offset, parts in file.backwards(last=file is self._files[-1]):
+                kinds = list[tuple[bytes, bytes]]()
                 for part in parts:
-                    whole = part.rfind(b"\n") + 1
-                    rest = _mended(part[whole:], last=file is self._files[-1])
-                    for _, stream, tag, _ in records(part[:whole] + rest):
-                        codes.append(2 * _STREAMS.index(stream) + (tag == b"F"))
+                    kinds += [_KINDS[record[1:3]] for record in records(part)]
                     beyond += 0 if count else len(part)
-                for code in reversed(codes):
-                    stream = _STREAMS[code // 2]
-                    if code % 2 or stream not in met:  # a line that has not ended is one, too
+                for stream, tag in reversed(kinds):
+                    if tag == b"F" or stream not in met:  # a line that has not ended is one, too
                         if count:
-                            wanted.add(stream)
                             count -= 1
                         else:
                             self.drop[stream] += 1
                     met.add(stream)
                 # Each stream's first line begins behind the end of the one before. Lest all is read
                 # for a stream that says little, that is looked for no farther than MAX_LINE.
-                if not count and (wanted <= self.drop.keys() or beyond > MAX_LINE):
-                    file.rewind()
-                    file.offset = offset
+                if not count and (met == self.drop.keys() or beyond > MAX_LINE):
                     for older in self._files[:index]:
                         _syscalls.close(older.fd)
                     del self._files[:index]
+                    file.seek(offset)
                     return
-            file.rewind()
+            file.seek(0)

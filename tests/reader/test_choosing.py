@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import resource
 import time
 from datetime import UTC, datetime
@@ -117,6 +118,40 @@ def test_a_stream_that_says_little_does_not_make_tail_read_everything(log: Path)
         file.write(b"\n" + records(1, 30000) + record(30001, b"oh", "stderr"))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert run("-n", "2", log) == (said(30000, 30000), b"oh\n", 0)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
+
+
+@pytest.mark.parametrize("count", [3, 5, 5000])
+def test_tail_goes_back_into_a_damaged_file(log: Path, count: int) -> None:
+    log.with_name("ctr.log.2").write_bytes(records(1, 9))
+    packed = gzip.compress(records(10, 20000), 1)
+    log.with_name("ctr.log.1.gz").write_bytes(packed[: len(packed) // 2])
+    log.write_bytes(records(20001, 20003))
+    everything = run(log)[0]
+    assert everything.startswith(said(1, 5000))
+    shown, stderr, status = run("-n", str(count), log)
+    assert everything.endswith(shown)
+    assert (shown.count(b"\n"), stderr.count(b"\n"), status) == (count, 1, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_tail_counts_what_is_longer_than_any_record_as_one_line(log: Path, count: int) -> None:
+    huge = stamp(3).encode() + b" stdout F " + b"x" * (3 << 20)
+    log.with_name("ctr.log.1").write_bytes(records(1, 2) + huge + b"\n" + record(4))
+    log.write_bytes(records(5, 5))
+    shown = run("-n", str(count), log)[0]
+    assert shown.endswith(said(4, 5)[-7 * count :])
+    assert shown.startswith(said(1, 2)[-7 * (count - 3) :] if count > 3 else b"")
+    assert shown.count(b"\n") == count
+    assert len(shown) > 1 << 20 or count < 3
+
+
+def test_tail_goes_back_over_a_hole_only_as_far_as_a_line_is_long(log: Path) -> None:
+    with log.open("wb") as file:
+        file.seek(8 << 30)
+        file.write(b"\n" + records(1, 3000))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert stdout_of("-n", "3000", log) == said(1, 3000)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
 
 
