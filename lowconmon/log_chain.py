@@ -29,6 +29,7 @@ _BLOCK = 1 << 18
 _HEAD = 4096  # bytes; no two logs begin with the same
 _RECORD = re.compile(rb"(?:([0-9][0-9TZ:.+-]{19,}) (stdout|stderr) ([FP]) )?(.*\n)")
 _KINDS = {it: it for it in itertools.product((b"", b"stdout", b"stderr"), (b"P", b"F"))}
+_KEYS = ("time", "stream", "log")
 _ROTATED = rb"(?:\.(?:(\d{8}-\d{6})|([1-9]\d{0,5}))(?:\.gz)?)?"  # behind the name of the log
 
 
@@ -46,16 +47,14 @@ def records(lines: bytes) -> list[Record]:
 def _other(line: bytes) -> Record:
     """Return the record that a line, none of a k8s-file, is in JSON."""
     try:
-        fields = json.loads(line.decode("utf-8", "surrogateescape")) if line[:1] == b"{" else {}
-        texts = [
-            fields[key].encode("utf-8", "surrogateescape") for key in ("time", "stream", "log")
-        ]
-        if texts[0] and texts[1] in (b"stdout", b"stderr"):
-            ended = texts[2].endswith(b"\n")
-            return texts[0], texts[1], b"F" if ended else b"P", texts[2] + (b"" if ended else b"\n")
+        fields = json.loads(line.decode("utf-8", "surrogateescape"))
+        stamp, stream, text = (fields[key].encode("utf-8", "surrogateescape") for key in _KEYS)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-        pass  # JSON of another kind, or torn
-    return b"", b"", b"F", line
+        stamp = stream = text = b""  # JSON of another kind, or torn, or none
+    if not stamp or stream not in (b"stdout", b"stderr"):
+        return b"", b"", b"F", line
+    ended = text.endswith(b"\n")
+    return stamp, stream, b"F" if ended else b"P", text if ended else text + b"\n"
 
 
 def _mended(rest: bytes, *, last: bool) -> bytes:
@@ -70,10 +69,11 @@ def _mended(rest: bytes, *, last: bool) -> bytes:
 class _File:
     """An open file of a log; `offset` is where its next whole line begins."""
 
-    def __init__(self, path: bytes) -> None:
-        self.path, self.limit = path, sys.maxsize
+    def __init__(self, path: bytes, *, grows: bool) -> None:
+        self.path = path
         self.fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         status = _syscalls.fstat(self.fd)
+        self._limit = sys.maxsize if grows else status.st_size
         self.inode = status.st_ino
         # A rotated file changes no more; one that has its inode number later has another time.
         self.seen = status.st_ino, status.st_mtime_ns, status.st_size
@@ -91,23 +91,21 @@ class _File:
 
     def size(self) -> int:
         """Return the size to read up to, if it is not compressed."""
-        return min(_syscalls.fstat(self.fd).st_size, self.limit)
+        return min(_syscalls.fstat(self.fd).st_size, self._limit)
 
-    def is_packed(self, other: "_File") -> bool:
-        """Tell whether this is a compression of *other*, by how they begin."""
-        return bool(self.unpacked) and self.peek(_HEAD) == _syscalls.pread(other.fd, _HEAD, 0)
+    def is_of(self, other: "_File") -> bool:
+        """Tell whether this is *other*, or a compression of it, by how they begin."""
+        begin = self.peek(_HEAD) if self.unpacked else None
+        return self.inode == other.inode or begin == _syscalls.pread(other.fd, _HEAD, 0)
 
     def peek(self, size: int = MAX_LINE) -> bytes:
         """Return up to *size* bytes from `offset` on."""
         try:
             if not self.unpacked:
-                size = min(size, max(self.limit - self.offset, 0))
+                size = min(size, self._limit - self.offset)
                 return _syscalls.pread(self.fd, size, self.offset)
-            while len(self._held) < size and not self.error:
-                piece = self.unpacked.read1(_BLOCK)
-                if not piece:
-                    break
-                self._held += piece
+            while not self.error and len(self._held) < size and (more := self.unpacked.read1(size)):
+                self._held += more
         except (OSError, EOFError, zlib.error) as error:
             self.error = error
         return self._held[:size]
@@ -147,50 +145,45 @@ class Chain:
     """The files of one log."""
 
     def __init__(
-        self, path: bytes, *, follows: bool, complain: Callable[[bytes, object], None]
+        self, path: bytes, tail: int, *, follows: bool, complain: Callable[[bytes, object], None]
     ) -> None:
-        """*complain* is told paths and errors; with *follows* there may be files to come."""
-        self.path, self._follows, self._complain = path, follows, complain
-        self.directory, self.base = os.path.split(path)
-        self.drop: Counter[bytes] = Counter()  # how many lines of each stream not to show
-        self._files: list[_File] = []  # the one that is read, and those to come
-        self._old: set[tuple[int, ...]] = set()  # files that come before these
+        """Open the files and go to where the last *tail* lines begin; -1: all. Raises OSError.
 
-    def start(self, tail: int) -> None:
-        """Open the files and go to where the last *tail* lines begin; -1: all. Raises OSError."""
-        self._files = self._open()
-        if not self._files and not self._follows:
-            self._files = [_File(self.path)]  # which tells why
-        self._old = {file.seen for file in self._files[:-1]}
-        for file in [] if self._follows else self._files:
-            file.limit = file.size()
+        *complain* is told paths and errors; with *follows* there may be files to come.
+        """
+        self.path, self._follows, self._complain = path, follows, complain
+        self.drop: Counter[bytes] = Counter()  # how many lines of each stream not to show
+        self._files = self._open()  # the one that is read, and those to come
+        self._old = {file.seen for file in self._files}
+        if not self._files and not follows:
+            _File(path, grows=False)  # which tells why
         if tail >= 0:
             self._seek(tail)
 
     def read(self) -> bytes | None:
         """Return the next whole records; b"": look again; None: nothing more at present."""
         if not self._files:
-            return b"" if self._follows and self._look() else None
+            return self._look()
         file = self._files[0]
-        data = file.read()
-        if data:
+        if data := file.read():
             return data
         if file.error:
             self._complain(file.path, file.error)
-        if self._follows and not file.unpacked and file.size() < file.offset:
-            file.seek(0)  # truncated in place
-        elif len(self._files) > 1 or not self._follows:
+        if len(self._files) > 1 or not self._follows:
             data = _mended(file.peek(), last=len(self._files) == 1)
             _syscalls.close(self._files.pop(0).fd)
-        elif not self._look():
-            return None
-        return data
+            return data
+        if not file.unpacked and file.size() < file.offset:  # truncated in place
+            file.seek(0)
+            return b""
+        return self._look()
 
     def _listing(self) -> list[tuple[bytes, int]]:
         """Return (path, inode) of the files, the oldest first; of x.1 and x.1.gz only the latter."""
         found = {}
-        for entry in sorted(os.scandir(self.directory), key=attrgetter("name")):
-            if match := re.fullmatch(re.escape(self.base) + _ROTATED, entry.name):
+        directory, base = os.path.split(self.path)
+        for entry in sorted(os.scandir(directory), key=attrgetter("name")):
+            if match := re.fullmatch(re.escape(base) + _ROTATED, entry.name):
                 key = (0, match[1]) if match[1] else (1, -int(match[2])) if match[2] else (2, 0)
                 found[key] = entry.path, entry.inode()
         return [found[key] for key in sorted(found)]
@@ -204,7 +197,7 @@ class Chain:
             listing, files = self._listing(), []
             for path, _ in listing:
                 try:
-                    files.append(_File(path))
+                    files.append(_File(path, grows=self._follows))
                 except FileNotFoundError:  # moved on
                     continue
                 except OSError as error:
@@ -213,28 +206,24 @@ class Chain:
                 break
         return files
 
-    def _look(self) -> bool:
-        """Open what has come after the present file; tell whether anything has."""
+    def _look(self) -> bytes | None:
+        """Open what has come after the present file, and return as `read` does."""
         try:
             inode = _syscalls.stat(self.path).st_ino
         except FileNotFoundError:  # moved away: its writer still has it, and will make another
-            return False
-        if [file.inode for file in self._files] == [inode]:
-            return False
+            return None
+        if not self._follows or [file.inode for file in self._files] == [inode]:
+            return None
         files, newer = self._open(), list[_File]()
-        while files and not self._knows(files[-1]):
+        while files and files[-1].seen not in self._old:
+            if any(files[-1].is_of(present) for present in self._files):
+                break
             newer.insert(0, files.pop())
-        self._old = {file.seen for file in [*files, *newer][:-1]}
+        self._old = {file.seen for file in files + newer}
         for file in files:
             _syscalls.close(file.fd)
         self._files += newer
-        return bool(newer)
-
-    def _knows(self, file: _File) -> bool:
-        """Tell whether that is the present file, or came before it."""
-        return file.seen in self._old or any(
-            file.inode == present.inode or file.is_packed(present) for present in self._files
-        )
+        return b"" if newer else None
 
     def _seek(self, count: int) -> None:
         """Go to where the last *count* lines begin; drop those that end there before them."""

@@ -126,9 +126,11 @@ class _Printer:
 class _Log(Chain):
     """One log, and the lines that its records make."""
 
-    def __init__(self, path: bytes, options: argparse.Namespace, printer: _Printer) -> None:
-        super().__init__(path, follows=options.follow, complain=printer.complain)
-        self.name = b""
+    def __init__(
+        self, path: bytes, name: bytes, options: argparse.Namespace, printer: _Printer
+    ) -> None:
+        super().__init__(path, options.tail, follows=options.follow, complain=printer.complain)
+        self.name = name
         self.strange = 0  # lines that are no records
         self._since, self._until = options.since, options.until
         self._begun: dict[bytes, tuple[bytes, bytearray]] = {}  # stream: stamp, text to be shown
@@ -239,14 +241,11 @@ def main(arguments: list[str]) -> int:
     # The shortest ends of the paths that tell them apart
     ends = ([b"/".join(it.split(b"/")[-n:]) for it in paths] for n in itertools.count(1))
     names = next(names for names in ends if len({*names}) == len(paths))
-    for path, name in zip(paths, names, strict=True):
-        log = _Log(path, options, printer)
-        log.name = name if len(paths) > 1 else b""
+    for path, name in zip(paths, names if len(paths) > 1 else [b""], strict=True):
         try:
             if options.follow:  # before it is opened: what comes later wakes us
-                _syscalls.inotify_add_watch(inotify_fd, log.directory, _EVENTS)
-            log.start(options.tail)
-            logs.append(log)
+                _syscalls.inotify_add_watch(inotify_fd, os.path.dirname(path), _EVENTS)
+            logs.append(_Log(path, name, options, printer))
         except OSError as error:
             printer.complain(path, error)
     try:

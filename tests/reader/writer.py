@@ -207,9 +207,11 @@ class Follower:
         pid = self.process.pid
 
         def waits() -> bool:
-            fds = Path(f"/proc/{pid}/fd").iterdir()
-            there = any(os.path.realpath(fd) == str(path) for fd in fds)
-            return there and status_of(pid)["State"].startswith("S")
+            try:
+                held = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+            except FileNotFoundError:  # one that it has just closed
+                return False
+            return str(path) in held and status_of(pid)["State"].startswith("S")
 
         wait_for(waits, DEADLINE_S)
 
