@@ -5,7 +5,6 @@ in which lines end; what is no record is shown as it is. A line of more than MAX
 parts, so memory is bounded.
 """
 
-import argparse
 import functools
 import heapq
 import itertools
@@ -14,6 +13,7 @@ import re
 import select
 import signal
 import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,6 +25,7 @@ from .log_chain import MAX_LINE, Chain, Record, records
 _SECOND, _EVER = 1_000_000_000, float("inf")
 _UNITS = {"s": _SECOND, "m": 60 * _SECOND, "h": 3600 * _SECOND, "d": 86400 * _SECOND}
 _DIM, _RED, _NORMAL = b"\x1b[2m", b"\x1b[91m", b"\x1b[0m"
+_COMPLAINT = b"complaint"  # a stream of our own
 _EVENTS = _syscalls.IN_MODIFY | _syscalls.IN_CREATE | _syscalls.IN_MOVED_TO
 
 
@@ -50,7 +51,7 @@ def _given_time(text: str) -> int:
     try:
         return _nanoseconds(text.upper())
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"not a time: {text}") from None
+        raise ArgumentTypeError(f"not a time: {text}") from None
 
 
 class _Printer:
@@ -58,54 +59,43 @@ class _Printer:
 
     def __init__(self, color: str, *, stamps: bool) -> None:
         stderr = 1 if os.path.samestat(os.fstat(1), os.fstat(2)) else 2
-        self._fds = {b"stdout": 1, b"stderr": stderr, b"": 1}
+        self._fds = {b"stdout": 1, b"stderr": stderr, b"": 1, _COMPLAINT: stderr}
         plain = color == "never" or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         self._colors = {fd: color == "always" or (not plain and os.isatty(fd)) for fd in (1, 2)}
         self._stamps = stamps
         self._unended: dict[int, tuple[bytes, bytes]] = {}  # fd: (name, stream) of the last line
-        self._fd, self._held = 1, bytearray()
+        self._fd, self._held, self._size = 1, list[bytes](), 0
         self.complaints: set[str] = set()
 
     def put(self, name: bytes, lines: list[Record]) -> None:
         """Show lines of the log with that name, if it needs one; a P has no newline."""
-        dressed = name or self._stamps or any(self._colors.values()) or self._unended
-        if not dressed and {line[2] for line in lines} == {b"F"}:
-            for stream, run in itertools.groupby(lines, itemgetter(1)):
-                self._write(self._fds[stream], b"".join([line[3] for line in run]))
-        else:
-            for line in lines:
-                self._put(name, *line)
+        dressed = name or self._stamps or self._unended or any(self._colors.values())
+        bare = not dressed and {line[2] for line in lines} == {b"F"}
+        for stream, run in itertools.groupby(lines, itemgetter(1)):
+            if self._fd != self._fds[stream] or self._size > MAX_LINE:
+                self.flush()
+            self._fd = self._fds[stream]
+            self._held.append(b"".join([it[3] if bare else self._dress(name, *it) for it in run]))
+            self._size += len(self._held[-1])
 
-    def _put(self, name: bytes, stamp: bytes, stream: bytes, tag: bytes, text: bytes) -> None:
-        fd, whose = self._fds[stream], (name, stream)
-        if self._unended.get(fd) != whose:
-            self._end_line(fd)
-            if name:
-                self._write(fd, name + b" | ")
+    def _dress(self, name: bytes, stamp: bytes, stream: bytes, tag: bytes, text: bytes) -> bytes:
+        """Return a line as it is shown, behind a newline where another has not ended."""
+        head, colored = b"", self._colors[self._fd]
+        before = self._unended.pop(self._fd, None)
+        if before != (name, stream):
+            head = (b"\n" if before else b"") + (name + b" | " if name else b"")
             if self._stamps and stamp:
-                self._write(fd, _DIM + stamp + _NORMAL + b" " if self._colors[fd] else stamp + b" ")
-        self._unended.pop(fd, None)
+                head += b"%b%b%b " % (_DIM, stamp, _NORMAL) if colored else stamp + b" "
         if tag == b"P":
-            self._unended[fd] = whose
-        if stream == b"stderr" and self._colors[fd]:
+            self._unended[self._fd] = name, stream
+        if colored and stream == b"stderr":
             end = b"\n" if tag == b"F" else b""
             text = _RED + text.removesuffix(end) + _NORMAL + end
-        self._write(fd, text)
-
-    def _end_line(self, fd: int) -> None:
-        """Put a newline behind what another line is to follow."""
-        if self._unended.pop(fd, None):
-            self._write(fd, b"\n")
-
-    def _write(self, fd: int, data: bytes) -> None:
-        if fd != self._fd or len(self._held) > MAX_LINE:
-            self.flush()
-        self._fd = fd
-        self._held += data
+        return head + text
 
     def flush(self) -> None:
         """Write what is held."""
-        data, self._held = memoryview(self._held), bytearray()
+        data, self._held, self._size = memoryview(b"".join(self._held)), [], 0
         while data:
             try:
                 data = data[_syscalls.write(self._fd, data) :]
@@ -117,18 +107,14 @@ class _Printer:
         text = f"lowconmon logs: {os.fsdecode(path)}: {getattr(error, 'strerror', None) or error}\n"
         if text not in self.complaints:
             self.complaints.add(text)
-            fd = self._fds[b"stderr"]
-            self._end_line(fd)
-            self._write(fd, os.fsencode(text))
+            self.put(b"", [(b"", _COMPLAINT, b"F", os.fsencode(text))])
             self.flush()
 
 
 class _Log(Chain):
     """One log, and the lines that its records make."""
 
-    def __init__(
-        self, path: bytes, name: bytes, options: argparse.Namespace, printer: _Printer
-    ) -> None:
+    def __init__(self, path: bytes, name: bytes, options: Namespace, printer: _Printer) -> None:
         super().__init__(path, options.tail, follows=options.follow, complain=printer.complain)
         self.name = name
         self.strange = 0  # lines that are no records
@@ -182,6 +168,12 @@ class _Log(Chain):
             pass
         return self._time
 
+    def show(self, printer: _Printer) -> bool:
+        """Show what `lines` returns; tell whether there may be more at present."""
+        lines = self.lines()
+        printer.put(self.name, lines or [])
+        return lines is not None
+
     def timed(self) -> Iterator[tuple[int, bytes, Record]]:
         """Yield (time, name, line) up to the present end."""
         now = 0
@@ -196,23 +188,21 @@ def _show(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) ->
     poll.register(inotify_fd, select.POLLIN)
     poll.register(1, 0)  # tells when nobody reads it any more
     while logs:
-        pieces = [log.lines() for log in logs]  # one of each: none waits for the others
-        for log, lines in zip(logs, pieces, strict=True):
-            printer.put(log.name, lines or [])
-        printer.flush()
-        left_ms = (until - time.time_ns()) / 1_000_000
-        if any(lines is not None for lines in pieces):
-            left_ms = 0
-        elif left_ms <= 0:
-            return
+        busy = [log.show(printer) for log in logs]  # a piece of each: none waits for the others
+        left_ms = 0.0
+        if not any(busy):
+            printer.flush()
+            left_ms = (until - time.time_ns()) / 1_000_000
+            if left_ms <= 0:
+                return
         for fd, _ in poll.poll(min(left_ms, 2**31 - 1)):
             if fd == 1:
                 signal.raise_signal(signal.SIGPIPE)
             _syscalls.read(inotify_fd, 65536)  # whatever it is: look at all of them
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def _options(arguments: list[str]) -> Namespace:
+    parser = ArgumentParser(
         prog="lowconmon logs",
         description="Show the logs of containers: k8s-file or json-file, rotated, compressed.",
         epilog="TIME: RFC 3339, YYYY-MM-DD[THH:MM[:SS]] (local), seconds since 1970, or how long ago"
@@ -221,10 +211,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="a log; those rotated from it are found beside it")
     add("-f", "--follow", action="store_true", help="wait for more, also for a FILE to appear")
-    add(
-        "--since", type=_given_time, default=-_EVER, metavar="TIME", help="no line from before TIME"
-    )
-    add("--until", type=_given_time, default=_EVER, metavar="TIME", help="no line from after TIME")
+    add("--since", type=_given_time, default=-_EVER, metavar="TIME", help="no line before TIME")
+    add("--until", type=_given_time, default=_EVER, metavar="TIME", help="no line after TIME")
     add("-n", "--tail", type=int, default=-1, metavar="N", help="the last N lines (-1: all)")
     add("-t", "--timestamps", action="store_true", help="show when each line began")
     help_text = "red for stderr: auto (default), if it is a terminal and NO_COLOR is not set"
