@@ -24,7 +24,7 @@ CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
 HEADERS = """
 errno fcntl linux/capability linux/close_range linux/time_types signal stddef stdint stdio string sys/epoll
 sys/inotify sys/ioctl
-sys/prctl sys/signalfd sys/socket sys/syscall sys/uio sys/un termios unistd
+sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un termios unistd
 """.split()
 
 STRUCTS = """
@@ -250,6 +250,28 @@ static int64_t lc_recv_fds(int fd, char *data, size_t length, int *fds, int *cou
         *count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
         memcpy(fds, CMSG_DATA(header), (size_t)*count * sizeof(int));
     }
+    return got;
+}
+
+static void on_alarm(int signal) {}
+
+/* The kernel closes what was sent along, and waits for as long as its owner has made it linger, but
+   for a signal: there is one each millisecond, for one may come before the wait. */
+static int64_t lc_read_only_data(int fd, char *data, size_t length) {
+    struct sigaction action = {.sa_handler = on_alarm}, old_action;
+    struct itimerval timer = {.it_value.tv_usec = 1000, .it_interval.tv_usec = 1000}, old_timer;
+    sigset_t set, old_set;
+    int64_t got;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    if (sigaction(SIGALRM, &action, &old_action) < 0) return -errno;
+    sigprocmask(SIG_UNBLOCK, &set, &old_set);
+    setitimer(ITIMER_REAL, &timer, &old_timer);
+    got = read(fd, data, length);
+    if (got < 0) got = -errno;
+    setitimer(ITIMER_REAL, &old_timer, NULL);
+    sigprocmask(SIG_SETMASK, &old_set, NULL);
+    sigaction(SIGALRM, &old_action, NULL);
     return got;
 }
 

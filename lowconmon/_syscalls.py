@@ -292,6 +292,12 @@ def recv_fds(fd: "Fd", size: int, max_fds: int, flags: int = 0) -> "tuple[bytes,
     return _ffi.buffer(data, got)[:], received[:max_fds], out[0]
 
 
+def read_only_data(fd: "Fd", size: int) -> bytes:
+    """Read as read(2); sockets that were sent along do not linger when the kernel closes them."""
+    data = _ffi.new("char[]", size)
+    return bytes(_ffi.buffer(data, _call(_lib.lc_read_only_data, _fd(fd), data, size)))
+
+
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
     views = [_ffi.from_buffer(part) for message in messages for part in message]

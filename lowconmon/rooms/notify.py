@@ -2,7 +2,7 @@
 
 Laws. Neither side can block us: one datagram is read a turn; what the manager's socket does not take
 is held, bounded, and tried again for 5 s; what is too much or too late is lost, with a warning.
-Descriptors that come along never become ours: read(2) lets the kernel close them.
+Descriptors that come along never become ours: the kernel closes them, and may not linger over it.
 """
 
 import errno
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _NAME = b"notify.sock"
 _MAX_DATAGRAM = 65536  # bytes
 _MAX_HELD = 32  # datagrams
-_MAX_LAST = 512  # datagrams that are read at the end, when grandchildren may still send
 _RETRY_MS, _MAX_TRIES = 100, 50  # 5 s
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KIND = _syscalls.SOCK_DGRAM | _syscalls.SOCK_NONBLOCK
@@ -59,9 +58,10 @@ class Notify:
 
     def close(self) -> None:
         """Pass on what the container has left in the socket, and remove it."""
-        left = _MAX_LAST if self._fd >= 0 else 0
-        while left and self._read():
-            left -= 1
+        if self._fd >= 0:
+            _syscalls.shutdown(self._fd)  # grandchildren may never stop sending
+            while self._read():
+                pass
         self.detach()
 
     def detach(self) -> None:
@@ -80,7 +80,7 @@ class Notify:
     def _read(self) -> bool:
         """Pass one datagram on; tell whether there was one."""
         try:
-            datagram = _syscalls.read(self._fd, _MAX_DATAGRAM + 1)
+            datagram = _syscalls.read_only_data(self._fd, _MAX_DATAGRAM + 1)
         except BlockingIOError:
             return False
         message = passed_on(datagram)

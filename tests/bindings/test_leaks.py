@@ -386,6 +386,18 @@ def _recv_fds(things: Things) -> Call:
 
 
 @case
+def _read_only_data(things: Things) -> Call:
+    a, b = things.pair()
+    os.set_blocking(b, False)
+
+    def call() -> None:
+        syscalls.send_fds(a, b"data", [a])
+        assert syscalls.read_only_data(b, 65536) == b"data"
+
+    return both(call, failing(syscalls.read_only_data, b, 10))
+
+
+@case
 def _sendmmsg(things: Things) -> Call:
     a, b = things.pair()
     messages = [[b"\x02", bytes(1000)] for _ in range(10)]

@@ -291,6 +291,31 @@ def test_a_message_that_was_cut_is_told_as_trunc(pair: Callable[[int], tuple[int
     assert flags & syscalls.MSG_TRUNC
 
 
+@pytest.mark.parametrize("how", [signal.SIG_BLOCK, signal.SIG_UNBLOCK])
+def test_reading_only_data_leaves_signal_and_timer_as_they_were(
+    pair: Callable[[int], tuple[int, int]], how: int
+) -> None:
+    ours, theirs = pair(syscalls.SOCK_DGRAM | syscalls.SOCK_NONBLOCK)
+    old_mask = signal.pthread_sigmask(how, [signal.SIGALRM])
+    old_handler = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    old_timer = signal.setitimer(signal.ITIMER_REAL, 1000, 2000)
+    try:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        syscalls.send_fds(ours, b"data", [ours])
+        assert syscalls.read_only_data(theirs, 2) == b"da"
+        with pytest.raises(BlockingIOError):
+            syscalls.read_only_data(theirs, 2)
+        assert syscalls.get_disposition(signal.SIGALRM) == "ignored"
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        assert 900 < left <= 1000.1
+        assert interval == 2000
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *old_timer)
+        signal.signal(signal.SIGALRM, old_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+
+
 def test_the_end_of_a_stream_is_no_data(pair: Callable[[int], tuple[int, int]]) -> None:
     a, b = pair(SOCK_STREAM)
     with socket.socket(fileno=os.dup(a)) as twin:

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -414,7 +415,7 @@ def test_however_a_container_ends_the_socket_goes(
 
 @pytest.mark.contract("END-26", "NOT-8")
 @pytest.mark.parametrize(
-    "spec", ["read:errno=EIO:file=socket", "unlink:errno=EPERM:nth=7", "connect:errno=ENOMEM"]
+    "spec", ["read_only_data:errno=EIO", "unlink:errno=EPERM:nth=7", "connect:errno=ENOMEM"]
 )
 def test_a_call_that_fails_costs_at_most_the_relay(
     life: Life, gate: Gate, path: Path, manager: Manager, spec: str
@@ -526,6 +527,54 @@ def test_a_grandchild_that_never_stops_sending_does_not_hold_up_the_end(
     assert exit_status_and_no_socket(life, path) == 7
     client.close()
     life.wait_gone()
+
+
+def lingering(peer: socket.socket) -> socket.socket:
+    """Connect a socket whose close waits for *peer*, which does not read, for a long time."""
+    one = socket.create_connection(peer.getsockname())
+    one.setblocking(False)
+    try:
+        while True:
+            one.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 10 * int(DEADLINE)))
+    return one
+
+
+@pytest.mark.contract("NOT-13", "NOT-14", "END-8")
+@pytest.mark.parametrize("ended", [False, True], ids=["in its life", "at its end"])
+def test_sockets_that_linger_hold_nothing_up(
+    life: Life,
+    gate: Gate,
+    path: Path,
+    manager: Manager,
+    ended: bool,  # noqa: FBT001
+) -> None:
+    """Acceptable: nobody waits for the last words of such a socket. Not acceptable: we do."""
+    pid, monitor = waiting(life, gate, manager), life.monitor_pid()
+    words = [b"STATUS=%d" % number for number in range(8)]
+    with socket.create_server(("127.0.0.1", 0)) as peer, Sender(path) as container:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        os.kill(monitor, signal.SIGSTOP)  # lest it reads one that is still ours
+        for word in words:
+            sockets = [lingering(peer) for _ in range(3)]
+            assert container.flood([word], [one.fileno() for one in sockets]) == 1
+            for one in sockets:
+                one.close()
+        if ended:
+            os.kill(pid, signal.SIGKILL)
+            status = Path(f"/proc/{pid}/status")
+            wait_until(lambda: b"\nState:\tZ" in (read_if_there(status) or b""), "end")
+        os.kill(monitor, signal.SIGCONT)
+        if not ended:
+            assert [manager.receive() for _ in words] == words
+            gate.open()
+        wait_until(lambda: read_if_there(life.exit_dir / life.cid), "the exit file", SPARE_S * 3)
+        assert exit_status_and_no_socket(life, path) == (137 if ended else 7)
+        life.wait_gone()
+    if ended:
+        assert manager.waiting() == words
 
 
 @pytest.mark.contract("NOT-13")
