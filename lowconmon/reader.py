@@ -168,12 +168,6 @@ class _Log(Chain):
             pass
         return self._time
 
-    def show(self, printer: _Printer) -> bool:
-        """Show what `lines` returns; tell whether there may be more at present."""
-        lines = self.lines()
-        printer.put(self.name, lines or [])
-        return lines is not None
-
     def timed(self) -> Iterator[tuple[int, bytes, Record]]:
         """Yield (time, name, line) up to the present end."""
         now = 0
@@ -188,9 +182,11 @@ def _show(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) ->
     poll.register(inotify_fd, select.POLLIN)
     poll.register(1, 0)  # tells when nobody reads it any more
     while logs:
-        busy = [log.show(printer) for log in logs]  # a piece of each: none waits for the others
+        found = [(log, lines) for log in logs if (lines := log.lines()) is not None]
+        for log, lines in found:  # a piece of each: none waits for the others
+            printer.put(log.name, lines)
         left_ms = 0.0
-        if not any(busy):
+        if not found:
             printer.flush()
             left_ms = (until - time.time_ns()) / 1_000_000
             if left_ms <= 0:
