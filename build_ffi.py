@@ -253,7 +253,7 @@ static int64_t lc_recv_fds(int fd, char *data, size_t length, int *fds, int *cou
     return got;
 }
 
-static void on_alarm(int signal) {}
+static void on_alarm(int signal) { (void)signal; }
 
 /* The kernel closes what was sent along, and waits for as long as its owner has made it linger, but
    for a signal: there is one each millisecond, for one may come before the wait. */
