@@ -64,11 +64,11 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
             as_started["oom_score_adj"] = old_score
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
+    passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
+    null_fd = os.open("/dev/null", os.O_RDWR)  # opened while somebody may still hear that it fails
     _wait_for_start(start_fd)
     if not options.sync:
         _become_daemon(options, diagnostics)
-    passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
-    null_fd = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null_fd, fd)
     os.close(null_fd)

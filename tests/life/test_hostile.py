@@ -28,6 +28,7 @@ from tests.support.life import (
     ticks_of,
     wait_until,
 )
+from tests.support.notify import Manager, Sender, folder
 
 KIB, MIB = 1 << 10, 1 << 20
 GROWTH_KIB = 8 * KIB
@@ -77,10 +78,6 @@ def count_until(client: socket.socket, size: int, memory: Memory) -> int:
 @pytest.mark.contract("CASE-1201", "CASE-1202")
 @pytest.mark.parametrize("line", ["y", "x" * 4000, ""], ids=["short", "long", "empty"])
 def test_a_flood_of_lines_through_a_terminal(life: Life, line: str) -> None:
-    """Acceptable: the container waits for who reads.
-
-    Not acceptable: a line without end that is kept, a spin.
-    """
     """Acceptable: the container waits for who reads.
 
     Not acceptable: more than 8 MB of memory for it, a processor that is busy once the flood
@@ -259,6 +256,51 @@ def test_thousands_of_orphans_are_reaped(life: Life) -> None:
     client = life.attach()
     client.send(b"\n")
     assert life.exit_status() == 0
+    client.close()
+
+
+@pytest.mark.contract("CASE-1201", "CASE-1202", "NOT-13", "NOT-14", "CTL-4", "ATT-15")
+@pytest.mark.parametrize("line", ["y", "x" * 4000], ids=["short", "long"])
+def test_a_container_that_floods_terminal_echo_and_notify_socket_at_once(
+    life: Life, line: str
+) -> None:
+    """Acceptable: its own words to the service manager are lost, and its output waits for readers.
+
+    Not acceptable: more than 8 MB of memory, a descriptor that stays, control that waits, a busy
+    processor behind it, a wrong exit file.
+    """
+    path = folder(life)
+    life.terminal_stub(f"trap '' HUP; read x; exec yes '{line}'")
+    null = os.open("/dev/null", os.O_RDONLY)
+    with Manager(life.directory / "S") as manager:
+        life.start("-t", "--no-sync-log", *manager.option)
+        pid, monitor = life.pid(), life.monitor_pid()
+        client = attach_accepted(life)
+        memory, fds = Memory(monitor), Path(f"/proc/{monitor}/fd")
+        before = len(os.listdir(fds))
+        client.send(b"\n")
+        typed = told = 0
+        with Sender(path) as container:
+            for turn in range(100):
+                count_until(client, 100 * KIB, memory)
+                told += container.flood([b"STATUS=" + b"x" * 65529, b"MAINPID=1"], [null] * 253)
+                if turn % 2:  # a manager that is slow
+                    manager.waiting()
+                while typed < 4 * MIB and select.select([], [client], [], 0)[1]:
+                    typed += client.send(b"typed\n" * 1000)
+                memory.look()
+            old = life.directory / "old"
+            life.log.rename(old)
+            life.control(b"1 30 100\n2 0 0\n")
+            while not life.log.exists():
+                count_until(client, 8 * KIB, memory)
+            assert_idle(monitor)
+            memory.check()
+            wait_until(lambda: len(os.listdir(fds)) <= before, "nothing that was attached stays")
+    os.close(null)
+    assert min(typed, told) > 0
+    os.kill(pid, signal.SIGKILL)
+    assert life.exit_status() == 137
     client.close()
 
 

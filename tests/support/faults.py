@@ -122,7 +122,7 @@ def _first_bytes(buffers: Sequence[Any], size: int) -> list[memoryview]:
 
 
 def site() -> str:
-    """Return where lowconmon makes the present call: `file.py-LINE<...`, out to its caller's file."""
+    """Return where lowconmon makes this call: `file.py-function-LINE<...`, out to a second file."""
     found: list[str] = []
     names: list[str] = []
     frame = sys._getframe(1)  # noqa: SLF001 - the only way without an import
@@ -130,7 +130,7 @@ def site() -> str:
         module = frame.f_globals.get("__name__", "")
         if module.startswith("lowconmon.") and module != "lowconmon._syscalls":
             names.append(os.path.basename(frame.f_code.co_filename))
-            found.append(f"{names[-1]}-{frame.f_lineno}")
+            found.append(f"{names[-1]}-{frame.f_code.co_name}-{frame.f_lineno}")
         frame = frame.f_back  # type: ignore[assignment]
     return "<".join(found)
 
@@ -227,7 +227,7 @@ def parse(spec: str) -> list[tuple[str, dict[str, Any]]]:
     """Return function name and keywords of `inject` for each fault of a text.
 
     name:errno=ENOSPC:nth=3:times=2,name:shorten=1:times=forever:file=PART-OF-THE-PATH
-    name:errno=EIO:at=log_file.py-17<log_file.py-4
+    name:errno=EIO:at=log_file.py-_write-17<log_file.py-write-4
     """
     faults = []
     for entry in filter(None, spec.split(",")):

@@ -117,7 +117,8 @@ class Walk:
         )
         assert life.launcher is not None
         self.before_going(life.launcher.pid)
-        os.write(life.start_pipe, b"x")
+        with contextlib.suppress(BrokenPipeError):
+            os.write(life.start_pipe, b"x")
         if self.kind == "exec":  # the second is for the runtime
             assert life.attach_pipe is not None
             self.soon(lambda: self._readable(life.attach_pipe))
