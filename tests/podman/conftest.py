@@ -29,6 +29,8 @@ def monitor_program() -> Path:
 class Keeper:
     """Keeps the house that the tests of a session share, and builds another when it is spoilt."""
 
+    make: type[House] = House
+
     def __init__(self, program: Path) -> None:
         self._program = program
         self._house: House | None = None
@@ -37,7 +39,7 @@ class Keeper:
     def house(self) -> House:
         """The house, built now if there is none."""
         if self._house is None:
-            self._house = House(self._program)
+            self._house = self.make(self._program)
         return self._house
 
     def close(self) -> None:

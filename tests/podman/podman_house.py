@@ -176,6 +176,9 @@ class Terminal:
 class House:
     """The namespaces, and podman's files in them. Use as a context manager, once."""
 
+    driver = "overlay"
+    user: tuple[str, ...] = ()  # what stands between us and podman, if it is another user's
+
     def __init__(self, program: Path) -> None:
         cgroup = f"lowconmon-test-{os.getpid()}"
         self._holder = subprocess.Popen(
@@ -217,10 +220,10 @@ class House:
 
     def command(self, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
         """Return the command line of a podman inside, *before* standing between it and us."""
-        options = ["--storage-driver", "overlay"]
+        options = ["--storage-driver", self.driver]
         for option in ("root", "runroot", "tmpdir"):
             options += [f"--{option}", str(HOME / option)]
-        return [*self._enter, "--", *before, "podman", *options, *arguments]
+        return [*self._enter, "--", *self.user, *before, "podman", *options, *arguments]
 
     def processes(self) -> dict[int, str]:
         """Return what lives inside, but for the holder: name and state by (inner) pid."""
@@ -266,12 +269,15 @@ class House:
         self._holder.stdout.close()
         self._holder.wait(30)
 
+    def configuration(self, program: Path) -> str:
+        """Return podman's configuration."""
+        return CONFIGURATION.format(program=json.dumps(str(program)), home=HOME)
+
     def _furnish(self, program: Path) -> None:
         home = self.path(HOME)
         for name in ("home", "networks", "share", "tmp", "tree", "work"):
-            home.joinpath(name).mkdir(parents=True)
-        configuration = CONFIGURATION.format(program=json.dumps(str(program)), home=HOME)
-        home.joinpath("containers.conf").write_text(configuration)
+            home.joinpath(name).mkdir(parents=True, exist_ok=True)
+        home.joinpath("containers.conf").write_text(self.configuration(program))
         _plant_tree(home / "tree")
         with tarfile.open(home / "tree.tar", "w") as archive:
             archive.add(home / "tree", ".")
@@ -409,13 +415,12 @@ class Podman:
 
     def wait_for_client(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until *process*, a ``podman attach``, is connected to the monitor."""
-        descriptors = Path(f"/proc/{self.child(process)}/fd")
         unix = Path("/proc/net/unix")  # the house has no network namespace of its own
 
         def connected() -> bool:
             links = set()
-            for path in descriptors.iterdir():
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # next time
+                for path in Path(f"/proc/{self.child(process)}/fd").iterdir():
                     links.add(str(path.readlink()))
             rows = [line.split() for line in unix.read_text().splitlines()[1:]]
             # Type 5 is SOCK_SEQPACKET, state 3 is connected.
@@ -471,7 +476,7 @@ class Podman:
         assert not left, left
 
     def _bundles(self) -> list[Path]:
-        containers = self.house.path(HOME / "root/overlay-containers")
+        containers = self.house.path(HOME / f"root/{self.house.driver}-containers")
         return [path for path in containers.iterdir() if path.is_dir()]
 
     def _with_cgroup(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
