@@ -1,0 +1,1 @@
+"""Run lowconmon on the architectures of Debian: packages, images, emulated machines."""

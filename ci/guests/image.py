@@ -1,0 +1,218 @@
+"""Make what a machine boots: a kernel, an initramfs, and a disk with lowconmon and its tests.
+
+Laws. No maintainer script runs and nothing is emulated here: packages are unpacked, the extension is
+cross compiled against the architecture's own headers, the disk is filled without being mounted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .debs import Failure, Suite, first_suite, plain, unpack
+
+if TYPE_CHECKING:
+    from .architectures import Architecture
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# What the guest runs: Python with its test tools, three runtimes, a user's ordinary commands.
+_PACKAGES = ["python3", "python3-cffi-backend", "python3-hypothesis", "busybox-static", "crun"]
+_PACKAGES += ["runc", "bash", "coreutils", "dash", "findutils", "grep", "mount", "procps", "sed"]
+_PACKAGES += ["util-linux", "jq"]
+# Of our own environment: plain Python, and the same versions everywhere.
+_TOOLS = [
+    "_pytest",
+    "iniconfig",
+    "packaging",
+    "pluggy",
+    "py.py",
+    "pygments",
+    "pytest",
+    "pytest_timeout.py",
+]
+_MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "ext4", "overlay"]
+_FLAGS = ["-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-D_FORTIFY_SOURCE=2"]
+_KERNEL_PART = re.compile(r"linux-(image|binary|modules)-")
+_MERGED = ("bin", "sbin", "lib")
+_DISK_MB = 1200
+_INITRAMFS = """\
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox mount -t proc proc /proc
+for module in $(/bin/busybox cat /modules); do /bin/busybox insmod "/$module"; done
+for second in 1 2 3 4 5 6 7 8 9 10; do
+    [ -b /dev/vda ] && break
+    /bin/busybox sleep 1
+done
+/bin/busybox mount -t ext4 /dev/vda /root
+/bin/busybox mount --move /dev /root/dev
+/bin/busybox umount /proc
+exec /bin/busybox switch_root /root /guest/init
+"""
+
+
+class Image:
+    """The files that a machine is started with, in *work*."""
+
+    def __init__(self, architecture: Architecture, work: Path) -> None:
+        self._architecture, self._work = architecture, work
+        self._root = work / "root"
+        self.kernel, self.initramfs = work / "kernel", work / "initramfs"
+        self.disk = work / "disk"
+
+    def make(self, arguments: list[str]) -> None:
+        """Make them all; *arguments*: pytest's, in the guest. Raises Failure, OSError."""
+        one = self._architecture
+        self._suite = first_suite(one.suites, one.name)
+        self._unpack_root()
+        self._install()
+        (self._root / "guest/arguments").write_text(" ".join(arguments))
+        self._make_kernel()
+        run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", self._root,
+            self.disk, f"{_DISK_MB}M")  # fmt: skip
+
+    def _unpack_root(self) -> None:
+        root = self._root
+        for name in _MERGED:
+            (root / "usr" / name).mkdir(parents=True)
+            (root / name).symlink_to(f"usr/{name}")
+        for name in ("lib64", "lib32", "libx32"):  # the loader's place on some
+            (root / "usr" / name).mkdir()
+            (root / name).symlink_to(f"usr/{name}")
+        unpack(self._suite.fetch(*_PACKAGES), root)
+        for name in ("proc", "sys", "dev", "run", "tmp", "root", "etc", "guest"):
+            (root / name).mkdir(exist_ok=True)
+        etc = root / "etc"
+        (etc / "passwd").write_text(
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n"
+        )
+        (etc / "group").write_text("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")
+        sh = root / "usr/bin/sh"
+        sh.unlink(missing_ok=True)
+        sh.symlink_to("dash")
+        (root / "usr/bin/busybox.guest").symlink_to("busybox")
+        awk = root / "usr/bin/awk"
+        if not awk.exists() and (root / "usr/bin/mawk").exists():
+            awk.symlink_to("mawk")
+
+    def _python(self) -> str:
+        """Return the guest's `python3.N`."""
+        return (self._root / "usr/bin/python3").readlink().name
+
+    def _install(self) -> None:
+        """Put the program, the tests and their tools into the root."""
+        root, prefix = self._root, "usr"
+        environment = {**os.environ, "DESTDIR": str(root)}
+        run(CHECKOUT / "ci/install", f"/{prefix}", env=environment)
+        home = root / prefix / "lib/lowconmon"
+        for backend in home.glob("_cffi_backend*.so"):
+            backend.unlink()
+        (backend,) = (root / "usr/lib/python3/dist-packages").glob("_cffi_backend*.so")
+        shutil.copy(backend, home)
+        self._compile(home / "lowconmon/_ffi.abi3.so")
+        if self._python() != f"python{sysconfig.get_python_version()}":
+            for cache in home.rglob("__pycache__"):
+                shutil.rmtree(cache)
+        source = root / "guest/source"
+        for name in ("tests", "lowconmon", "docs"):
+            shutil.copytree(
+                CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            )
+        for name in ("pyproject.toml", "build_ffi.py", "README.md", "CONTRIBUTING.md"):
+            shutil.copy(CHECKOUT / name, source)
+        shutil.copy(home / "lowconmon/_ffi.abi3.so", source / "lowconmon")
+        tools, ours = root / "guest/tools", CHECKOUT / ".venv/lib"
+        (site,) = ours.glob("python3*/site-packages")
+        for name in _TOOLS:
+            if (site / name).is_dir():
+                shutil.copytree(site / name, tools / name)
+            else:
+                shutil.copy(site / name, tools)
+        for info in site.glob("*.dist-info"):
+            if re.sub(r"-.*", "", info.name) in {tool.removesuffix(".py") for tool in _TOOLS}:
+                shutil.copytree(info, tools / info.name)
+        shutil.copy(Path(__file__).with_name("init"), root / "guest/init")
+        (root / "guest/init").chmod(0o755)
+
+    def _compile(self, target: Path) -> None:
+        headers = self._work / "headers"
+        headers.mkdir()
+        python = self._python()
+        unpack(self._suite.fetch(f"lib{python}-dev", alone=True), headers)
+        source = self._work / "_ffi.c"
+        script = "import runpy, sys; sys.path.append('/usr/lib/python3/dist-packages'); "
+        script += "runpy.run_path(sys.argv[1])['ffi'].emit_c_code(sys.argv[2])"
+        run("/usr/bin/python3", "-ISBc", script, CHECKOUT / "build_ffi.py", source)
+        include = headers / "usr/include"
+        compiler = f"{self._architecture.compiler}-gcc"
+        run(compiler, *_FLAGS, f"-I{include / python}", f"-I{include}", source, "-o", target)
+
+    def _make_kernel(self) -> None:
+        machine, modules = self._architecture.machine, self._work / "kernel-root"
+        suite = Suite(self._suite.release, machine.architecture)
+        packages = _kernel_packages(suite, machine.package)
+        modules.mkdir()
+        unpack(suite.fetch(*packages, alone=True), modules)
+        images = [*modules.glob("boot/vmlinu*-*"), *modules.glob("usr/lib/modules/*/vmlinu*")]
+        if not images:
+            raise Failure(f"{packages} have no kernel")
+        self.kernel.write_bytes(_bootable(images[0].read_bytes()))
+        version = images[0].name.partition("-")[2] or images[0].parent.name
+        if (modules / "usr/lib/modules").exists() and not (modules / "lib").exists():
+            (modules / "lib").symlink_to("usr/lib")
+        run("depmod", "-b", modules, version)
+        stage = self._work / "initramfs-root"
+        for name in ("bin", "dev", "proc", "root"):
+            (stage / name).mkdir(parents=True)
+        shutil.copy(self._root / "usr/bin/busybox", stage / "bin")
+        names: list[str] = []
+        for module in _MODULES:
+            try:
+                listed = run("modprobe", "-d", modules, "-S", version, "--show-depends", module)
+            except Failure:  # built in, or not there: without a disk the guest says so
+                continue
+            for path in re.findall(r"^insmod (\S+)", listed, re.MULTILINE):
+                name = Path(path).name.split(".ko")[0] + ".ko"
+                if name not in names:
+                    (stage / name).write_bytes(plain(Path(path)))
+                    names.append(name)
+        (stage / "modules").write_text("\n".join(names))
+        (stage / "init").write_text(_INITRAMFS)
+        (stage / "init").chmod(0o755)
+        paths = "\n".join(str(path.relative_to(stage)) for path in stage.rglob("*"))
+        done = subprocess.run(
+            ["cpio", "--quiet", "-o", "-H", "newc"],
+            input=paths.encode(), cwd=stage, stdout=subprocess.PIPE, check=True,
+        )  # fmt: skip
+        self.initramfs.write_bytes(gzip.compress(done.stdout, 1))
+
+
+def _kernel_packages(suite: Suite, package: str) -> list[str]:
+    """Return *package* and what it is made of: newer suites have image and modules apart."""
+    parts = [name for name in suite.depends(package) if _KERNEL_PART.match(name)]
+    return [package, *(found for part in parts for found in _kernel_packages(suite, part))]
+
+
+def _bootable(kernel: bytes) -> bytes:
+    """Return a kernel as qemu takes it: unpacked, where the package has it packed for EFI or by gzip."""
+    if kernel[:2] == b"MZ" and kernel[4:8] == b"zimg":
+        offset, size = struct.unpack_from("<II", kernel, 8)
+        kernel = kernel[offset : offset + size]
+    return gzip.decompress(kernel) if kernel[:2] == b"\x1f\x8b" else kernel
+
+
+def run(*words: str | Path, env: dict[str, str] | None = None) -> str:
+    """Run a command; return its output. Raises Failure with all it said."""
+    done = subprocess.run(
+        words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise Failure(f"{' '.join(map(str, words))}:\n{done.stdout}")
+    return done.stdout

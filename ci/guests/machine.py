@@ -1,0 +1,97 @@
+"""Boot an image, read its console, and say what came of it.
+
+Laws. A guest that hangs is ended at its time limit and shown by its last lines. What is not on the
+console did not happen: no status line, no success.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .architectures import ARCHITECTURES, Architecture
+from .debs import Failure, NotServed
+from .image import Image
+
+LIMIT_S = 1800
+_MEMORY_MB = 1024
+_LAST_LINES = 60
+
+
+@dataclass
+class Result:
+    """What one architecture's guest has shown."""
+
+    architecture: str
+    kernel: str = "-"
+    python: str = "-"
+    order: str = "-"
+    bits: int = 0
+    counts: dict[str, int] = field(default_factory=dict)  # of pytest's summary
+    containers: dict[str, int] = field(default_factory=dict)  # by runtime
+    seconds: float = 0
+    failure: str = ""
+    tested: bool = True  # False: the mirror does not serve it today
+    console: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return not self.failure
+
+
+def run(name: str, arguments: list[str], limit_s: float = LIMIT_S) -> Result:
+    """Make the image of an architecture, boot it, and let it run pytest with *arguments*."""
+    one, result, begun = ARCHITECTURES[name], Result(name), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"lowconmon-{name}-", dir="/var/tmp") as directory:
+        image = Image(one, Path(directory))
+        try:
+            image.make(arguments)
+            result.console = _boot(one, image, limit_s)
+            _read(one, result)
+        except (Failure, OSError, subprocess.SubprocessError) as error:
+            result.failure, result.tested = str(error), not isinstance(error, NotServed)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _boot(one: Architecture, image: Image, limit_s: float) -> str:
+    machine = one.machine
+    command = [f"qemu-system-{machine.qemu}", *machine.arguments, "-m", str(_MEMORY_MB), "-smp"]
+    command += ["1", "-nographic", "-nodefaults", *machine.serial, "-monitor", "none"]
+    command += ["-no-reboot", "-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
+    command += ["-drive", f"file={image.disk},if=none,id=disk,format=raw,snapshot=on"]
+    command += ["-device", f"{machine.disk},drive=disk", "-append"]
+    command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on"]
+    with tempfile.TemporaryFile() as console:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        console.seek(0)
+        return console.read().decode(errors="replace").replace("\r", "")
+
+
+def _read(one: Architecture, result: Result) -> None:
+    """Take the facts out of the console's text. Raises Failure."""
+    text = result.console
+    if guest := re.search(r"##GUEST (\S+) (\S+) (\S+) (\d+)", text):
+        result.kernel, result.python, result.order = guest[1], guest[2], guest[3]
+        result.bits = int(guest[4])
+    for line in re.findall(r"^=* ?(\d+ \w+.*) in [0-9.]+s.*$", text, re.MULTILINE)[-1:]:
+        result.counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", line)}
+    for line in re.findall(r"^containers: (.*)", text, re.MULTILINE):
+        result.containers = {name: int(n) for name, n in re.findall(r"(\w+) (\d+)", line)}
+    status = re.search(r"##STATUS (\d+)", text)
+    if not status or status[1] != "0":
+        lines = "\n".join(text.splitlines()[-_LAST_LINES:])
+        raise Failure(f"pytest's status: {status[1] if status else 'none'}\n{lines}")
+    if (result.bits, result.order) != (one.bits, one.order):
+        raise Failure(f"{result.bits} bits, {result.order}-endian: not this architecture")
