@@ -39,7 +39,7 @@ def test_a_container_is_created_started_logged_and_recorded(
 
 
 @every
-@pytest.mark.contract("CTL-2", "ATT-3")
+@pytest.mark.contract("CTL-5", "ATT-9")
 def test_a_terminal_is_sized_and_typed_on(life: Life, container: Container) -> None:
     wait = "until [ \"$(stty size)\" = '33 99' ]; do sleep 0.05; done; echo sized; "
     container.configure(wait + "read x; echo got $x; exit 4", terminal=True)
@@ -55,7 +55,7 @@ def test_a_terminal_is_sized_and_typed_on(life: Life, container: Container) -> N
 
 
 @every
-@pytest.mark.contract("ATT-3")
+@pytest.mark.contract("ATT-8", "ATT-9")
 def test_what_a_client_sends_comes_back(life: Life, container: Container) -> None:
     container.configure("cat; echo done >&2")
     life.start("-i")
@@ -110,7 +110,7 @@ def test_a_signal_to_the_monitor_reaches_the_container(life: Life, container: Co
 
 
 @every
-@pytest.mark.contract("ROT-6", "REOPEN-1")
+@pytest.mark.contract("ROT-6", "REOPEN-2")
 def test_records_go_on_over_rotation_and_reopening(life: Life, container: Container) -> None:
     container.configure("seq 2000; read x; seq 2001 2100")
     life.start("-i", "--log-size-max", "20000", "--log-rotate", "--log-max-files", "9")
