@@ -218,7 +218,8 @@ def _follow(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) 
                         busy.add(log)
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of our arguments; completions are made from it too."""
     parser = argparse.ArgumentParser(
         prog="lowconmon logs",
         description="Show the logs of containers: k8s-file or json-file, rotated, compressed.",
@@ -236,12 +237,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     add("-t", "--timestamps", action="store_true", help="show when each line began")
     help_text = "red for stderr: auto (default), if it is a terminal and NO_COLOR is not set"
     add("--color", choices=("auto", "always", "never"), default="auto", help=help_text)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says and return the status."""
-    options = _options(arguments)
+    options = command_line().parse_args(arguments)
     printer = _Printer(options.color, stamps=options.timestamps)
     paths = [*dict.fromkeys(os.path.realpath(os.fsencode(path)) for path in options.files)]
     logs, inotify_fd = list[_Log](), _syscalls.inotify_init1()
