@@ -37,7 +37,6 @@ NOT_YET = frozenset(
     """
     CALL-14 CLI-48 CLI-50 START-10
     NOT-1 NOT-2 NOT-3 NOT-4 NOT-5 NOT-6 NOT-7 NOT-8 NOT-9 NOT-10
-    OOM-1 OOM-2 OOM-3 OOM-4 OOM-5 OOM-6 OOM-7 OOM-8 OOM-9 OOM-10 OOM-11
     """.split()
 )
 QUICK_FIRST = ("tests/test_", "tests/pure", "tests/life", "tests/reader", "tests/podman", "tests")
