@@ -404,11 +404,19 @@ def test_what_is_written_is_what_is_read_in_any_order_and_form(
 
 def test_the_help_names_every_option_that_is_not_hidden_and_its_letter() -> None:
     text = options.help_text(b"some-name").decode()
-    assert text.startswith("Usage:\n  some-name [OPTION\u2026] - ")
+    head = (
+        "Usage:\n  some-name [OPTION\u2026] - container monitor\n\nHelp Options:\n  -h, --help   "
+    )
+    assert text.startswith(head)
+    assert [line for line in text.split("\n") if line[:1] != " "] == [
+        *("Usage:", "", "Help Options:", "", "Application Options:", "", "")
+    ]
+    assert text.index("--help") < text.index("Application Options:") < text.index("--api-version")
     lines = [line for line in text.splitlines() if line.startswith("  -")]
     for row, line in zip(TABLE, lines, strict=True):
         letter = f"-{row[1]}, " if row[1] else ""
-        assert line.startswith(f"  {letter}--{row[0]}{'=' if row[3] else ' '}")
+        value = f"={row[3]} " if row[3] else " "
+        assert line.startswith(f"  {letter}--{row[0]}{value}")
         assert line.endswith(f" {row[4]}")
     for word in ("--exec ", "journald", "--log-global-size-max", "Help Options:"):
         assert word in text
