@@ -197,7 +197,8 @@ def _show(logs: list[_Log], printer: _Printer, inotify_fd: int, until: float) ->
             _syscalls.read(inotify_fd, 65536)  # whatever it is: look at all of them
 
 
-def _options(arguments: list[str]) -> Namespace:
+def command_line() -> ArgumentParser:
+    """Return the parser of our arguments; completions are made from it too."""
     parser = ArgumentParser(
         prog="lowconmon logs",
         description="Show the logs of containers: k8s-file or json-file, rotated, compressed.",
@@ -213,12 +214,12 @@ def _options(arguments: list[str]) -> Namespace:
     add("-t", "--timestamps", action="store_true", help="show when each line began")
     help_text = "red for stderr: auto (default), if it is a terminal and NO_COLOR is not set"
     add("--color", choices=("auto", "always", "never"), default="auto", help=help_text)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says and return the status."""
-    options = _options(arguments)
+    options = command_line().parse_args(arguments)
     printer = _Printer(options.color, stamps=options.timestamps)
     paths = [*dict.fromkeys(os.path.realpath(os.fsencode(path)) for path in options.files)]
     logs, inotify_fd = list[_Log](), _syscalls.inotify_init1()

@@ -1,76 +1,33 @@
-"""Keep the ids of docs/contract.md and the places that cite them in step.
+"""Keep the ids of docs/contract.md and the places that cite them in step."""
 
-An id is defined where it opens a bullet or a table row, in bold; everywhere else it is cited.
-"""
+from __future__ import annotations
 
 import ast
 import re
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-CONTRACT = ROOT / "docs" / "contract.md"
+from tests.support import ROOT
+from tests.support.contract import (
+    CONTRACT,
+    SECTION_OF,
+    WELL_FORMED,
+    defined,
+    sentences,
+    titles,
+)
 
-# The section of the contract that each prefix belongs to.
-SECTION_OF = {
-    "CLI": 1,
-    "ENV": 2,
-    "START": 3,
-    "RT": 4,
-    "SYNC": 4,
-    "TTY": 5,
-    "LOG": 6,
-    "ROT": 6,
-    "REOPEN": 6,
-    "JSON": 6,
-    "GZ": 6,
-    "JRN": 6,
-    "PASS": 6,
-    "ATT": 7,
-    "CTL": 8,
-    "END": 9,
-    "NOT": 10,
-    "OOM": 10,
-    "SIG": 10,
-    "DIAG": 10,
-    "CALL": 11,
-    "CASE": 12,
-    "CONF": 13,
-    "STAT": 14,
-    "ATC": 14,
-    "REC": 14,
-}
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CASES = 12
 CASE_STEP = 100  # CASE-402 is the second sentence of case 4
 
-SECTION = re.compile(r"^## ([0-9]+)\. ")
-OPENS_A_SENTENCE = re.compile(r"^\s*(?:[-*+] |[0-9]+\. |\|)")  # a bullet or a table row
-TABLE_HEAD = re.compile(r"^\| id \||^\|[-|:]+\|$")
-WELL_FORMED = re.compile(rf"^(?:- |\| )\*\*((?:{'|'.join(SECTION_OF)})-[1-9][0-9]*)\*\* ")
 CITED = re.compile(rf"\b(?:{'|'.join(SECTION_OF)})-[0-9]+\b")
 MARK = re.compile(r"\bmark\.contract\(([^)]*)\)")
 QUOTED = re.compile(r"""["']([^"']*)["']""")
-
-
-def sentences() -> list[tuple[int, int, str]]:
-    """Return section, line number and text of each bullet and table row in the sections."""
-    found: list[tuple[int, int, str]] = []
-    section = 0
-    for number, line in enumerate(CONTRACT.read_text(encoding="utf-8").splitlines(), start=1):
-        heading = SECTION.match(line)
-        if heading:
-            section = int(heading[1])
-        elif section and OPENS_A_SENTENCE.match(line) and not TABLE_HEAD.match(line):
-            found.append((section, number, line))
-    return found
-
-
-def defined() -> list[tuple[int, str]]:
-    """Return section and id of each sentence that has a well-formed id, in the page's order."""
-    pairs = ((section, WELL_FORMED.match(line)) for section, _, line in sentences())
-    return [(section, match[1]) for section, match in pairs if match]
 
 
 def numbers_by_prefix() -> dict[str, list[int]]:
@@ -90,9 +47,7 @@ def citing_files() -> list[Path]:
 
 
 def test_the_page_has_sections_one_to_fourteen_in_order() -> None:
-    lines = CONTRACT.read_text(encoding="utf-8").splitlines()
-    found = [int(match[1]) for match in map(SECTION.match, lines) if match]
-    assert found == list(range(1, 15))
+    assert [number for number, _ in titles()] == list(range(1, 15))
 
 
 def test_every_bullet_and_table_row_opens_with_a_well_formed_id() -> None:

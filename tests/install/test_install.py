@@ -91,6 +91,47 @@ def test_neither_environment_nor_directory_changes_what_is_loaded(
     assert said.stderr == b""
 
 
+SHARED = (
+    "share/man/man8/lowconmon.8",
+    "share/bash-completion/completions/lowconmon",
+    "share/zsh/vendor-completions/_lowconmon",
+)
+
+
+def test_the_page_and_the_completions_are_those_of_the_tree(prefix: Path) -> None:
+    texts = [(ROOT / "docs/lowconmon.8").read_text()]
+    for shell in ("bash", "zsh"):
+        texts.append(run("completions.py", shell).stdout)
+    assert [(prefix / name).read_text() for name in SHARED] == texts
+    assert {stat.S_IMODE((prefix / name).stat().st_mode) for name in SHARED} == {0o644}
+    assert os.readlink(prefix / "share/man/man8/conmon.8") == "lowconmon.8"
+
+
+@pytest.mark.parametrize("name", ["conmon.8", "conmon.8.gz"])
+def test_conmons_own_page_stays(directory: Path, name: str) -> None:
+    theirs = directory / "share/man/man8" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs\n")
+    before = tree(directory)
+    for _ in range(2):
+        install(directory)
+        assert theirs.read_text() == "theirs\n"
+        assert sorted(os.listdir(theirs.parent)) == sorted([name, "lowconmon.8"])
+    assert run("uninstall", directory).returncode == 0
+    assert tree(directory) == before
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_shared_file_of_somebody_else_is_not_replaced(directory: Path, name: str) -> None:
+    theirs = directory / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs\n")
+    done = run("install", directory)
+    assert done.returncode == 1
+    assert "not of lowconmon" in done.stderr
+    assert [path for path in directory.rglob("*") if path.is_file()] == [theirs]
+
+
 def test_installing_twice_and_uninstalling_leaves_what_was_there(directory: Path) -> None:
     prefix = directory / "usr"
     (prefix / "bin").mkdir(parents=True)

@@ -148,7 +148,7 @@ def test_clients_that_the_monitor_has_no_time_for_wait_in_a_backlog_of_ten(
         client.close()
 
 
-@pytest.mark.contract("ATT-3", "ATT-5", "ATT-6")
+@pytest.mark.contract("ATT-3", "ATT-5", "ATT-6", "CLI-26")
 def test_without_full_attach_a_link_in_the_socket_directory_leads_to_it(
     life: Life, gate: Gate, socket_dir: Path
 ) -> None:
@@ -170,7 +170,7 @@ def test_without_full_attach_a_link_in_the_socket_directory_leads_to_it(
     assert life.exit_status() == 0
 
 
-@pytest.mark.contract("ATT-2")
+@pytest.mark.contract("ATT-2", "CLI-53")
 def test_with_full_attach_there_is_no_link(life: Life, gate: Gate, socket_dir: Path) -> None:
     life.stub(f"read x <{gate.path}").start("--socket-dir-path", str(socket_dir))
     life.pid()
@@ -371,7 +371,7 @@ def test_what_a_client_sends_before_the_start_waits_for_the_container(
 # The end of stdin
 
 
-@pytest.mark.contract("ATT-14")
+@pytest.mark.contract("ATT-14", "CLI-36")
 @pytest.mark.parametrize("way", ["half-closes", "goes away", "says nothing and half-closes"])
 def test_stdin_ends_when_the_client(life: Life, way: str) -> None:
     life.stub("cat; echo end").start("-i")
@@ -426,7 +426,7 @@ def test_what_a_client_sent_is_delivered_though_it_went_away_with_output_unread(
     assert life.text() == b"hello\ntext 0\ntext 1\ntext 2\ntext 3\ntext 4\nend\n"
 
 
-@pytest.mark.contract("ATT-14")
+@pytest.mark.contract("ATT-14", "CLI-36")
 @pytest.mark.parametrize("half", [True, False], ids=["half-closed", "closed"])
 def test_with_leave_stdin_open_later_clients_can_still_send(life: Life, half: bool) -> None:  # noqa: FBT001
     life.stub("for i in 1 2 3; do read x; echo got $x; done").start("-i", "--leave-stdin-open")

@@ -202,6 +202,7 @@ def test_a_container_with_a_terminal_is_typed_at_resized_and_left_again(
     assert b"32 96\r\nsaid 1\r\n" in life.text()
 
 
+@pytest.mark.contract("CALL-14")
 @pytest.mark.contract("CALL-9", "CALL-7", "REOPEN-1", "REOPEN-4", "ATT-3", "SIG-2", "END-10")
 def test_the_whole_life_of_a_container(
     life: Life, sockets: Path, exits: ExitMonitor, session: Callable[[], Life]

@@ -141,7 +141,7 @@ def zombie(pid: int) -> bool:
     return b"\nState:\tZ" in (read_if_there(Path(f"/proc/{pid}/status")) or b"\nState:\tZ")
 
 
-@pytest.mark.contract("LOG-31", "LOG-36", "LOG-39", "END-6", "CASE-401")
+@pytest.mark.contract("LOG-31", "LOG-36", "LOG-39", "END-6", "CASE-401", "LOG-32")
 def test_what_a_drain_brings_beyond_what_can_be_held_is_told(life: Life, disk: Disk) -> None:
     # The container ends at once; a child of its own writes more than a MiB, which nobody delays.
     disk.fill()
@@ -621,7 +621,7 @@ def test_with_drop_the_container_never_waits_and_the_log_tells_what_is_missing(
     assert [text.endswith(b"after\n") for text in texts(content)] == [True, True]
 
 
-@pytest.mark.contract("LOG-38", "LOG-39", "CASE-401")
+@pytest.mark.contract("LOG-38", "LOG-39", "CASE-401", "LOG-32")
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize("count", [1, 2, 60])
 def test_the_notice_is_exact(drops: Life, disk: Disk, count: int, stream: str) -> None:

@@ -146,7 +146,7 @@ def test_listen_pid_of_the_launcher_is_not_the_monitors(life: Life) -> None:
     assert life.exit_status() == 0
 
 
-@pytest.mark.contract("RT-15")
+@pytest.mark.contract("RT-15", "CLI-49")
 @pytest.mark.parametrize("value", [b"1", b"4711", b"2147483647"])
 @pytest.mark.parametrize("more", [[], ["--sync"]], ids=["daemon", "sync"])
 def test_any_listen_pid_is_replaced_where_that_is_asked_for(

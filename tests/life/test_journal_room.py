@@ -281,6 +281,7 @@ def test_a_file_that_cannot_be_made_or_sent_is_tried_again(
 # No journald, or another one
 
 
+@pytest.mark.contract("JRN-15")
 def test_a_socket_that_is_missing_is_looked_for_again_and_again(make: Callable[..., Room]) -> None:
     room = make(missing=True)
     room.write(b"one\n")
@@ -337,6 +338,7 @@ def test_a_journald_that_was_started_anew_gets_what_follows_at_once(room: Room) 
     assert room.warnings == []
 
 
+@pytest.mark.contract("JRN-14")
 def test_while_there_is_no_journald_the_container_goes_on_and_the_loss_is_told(
     make: Callable[..., Room],
 ) -> None:
@@ -372,6 +374,7 @@ def test_while_there_is_no_journald_the_container_goes_on_and_the_loss_is_told(
 # A journald that is slow, or hangs
 
 
+@pytest.mark.contract("JRN-13")
 def test_while_journald_is_slow_the_container_waits_and_nothing_is_lost(room: Room) -> None:
     count = room.fill()
     assert 64 <= count < 150
@@ -382,6 +385,7 @@ def test_while_journald_is_slow_the_container_waits_and_nothing_is_lost(room: Ro
     assert room.warnings == []
 
 
+@pytest.mark.contract("JRN-13")
 @pytest.mark.usefixtures("impatient")
 def test_a_journald_that_takes_nothing_holds_the_container_up_for_so_long_and_no_longer(
     room: Room,
@@ -403,6 +407,7 @@ def test_a_journald_that_takes_nothing_holds_the_container_up_for_so_long_and_no
     assert room.rooms >= 2
 
 
+@pytest.mark.contract("JRN-13")
 @pytest.mark.usefixtures("impatient")
 def test_a_journald_that_takes_one_now_and_then_is_waited_for(
     room: Room, monkeypatch: pytest.MonkeyPatch
@@ -444,6 +449,7 @@ def test_what_waits_costs_the_processor_nothing(
 # The end
 
 
+@pytest.mark.contract("JRN-16")
 def test_the_end_waits_for_a_journald_that_is_slow(room: Room) -> None:
     count = room.fill()
     room.journal.close()
@@ -455,6 +461,7 @@ def test_the_end_waits_for_a_journald_that_is_slow(room: Room) -> None:
     assert open_sockets(room) == 1  # the fake's
 
 
+@pytest.mark.contract("JRN-16")
 @pytest.mark.usefixtures("impatient")
 def test_the_end_waits_for_so_long_and_no_longer_and_counts_what_is_lost(room: Room) -> None:
     count = room.fill()
@@ -468,6 +475,7 @@ def test_the_end_waits_for_so_long_and_no_longer_and_counts_what_is_lost(room: R
     assert open_sockets(room) == 1
 
 
+@pytest.mark.contract("JRN-16")
 @pytest.mark.usefixtures("impatient")
 def test_the_end_does_not_wait_for_a_journald_that_hangs(room: Room) -> None:
     room.fill()

@@ -85,7 +85,7 @@ def numbers(fake: FakeJournald) -> list[int]:
 # What is sent
 
 
-@pytest.mark.contract("JRN-1", "JRN-2", "JRN-3", "JRN-4", "JRN-5", "LOG-2", "CLI-40")
+@pytest.mark.contract("JRN-1", "JRN-2", "JRN-3", "JRN-4", "JRN-5", "LOG-2", "CLI-40", "CLI-27")
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
@@ -203,7 +203,7 @@ def test_labels_that_no_datagram_holds_arrive(life: Life, fake: FakeJournald) ->
         assert [entry[b"BIG_%d" % n].decode() for n in range(3)] == big
 
 
-@pytest.mark.contract("LOG-7", "ROT-13")
+@pytest.mark.contract("LOG-7", "ROT-13", "CLI-37")
 @pytest.mark.parametrize("limit", [None, 1000])
 def test_journal_and_file_each_get_everything(
     life: Life, fake: FakeJournald, limit: int | None
@@ -227,7 +227,7 @@ def test_journal_and_file_each_get_everything(
 # No journald, or another one
 
 
-@pytest.mark.contract("JRN-1")
+@pytest.mark.contract("JRN-1", "JRN-15")
 def test_a_journald_that_comes_late_gets_everything(
     life: Life, fake: FakeJournald, gate: Gate
 ) -> None:
@@ -244,7 +244,7 @@ def test_a_journald_that_comes_late_gets_everything(
     life.wait_gone()
 
 
-@pytest.mark.contract("END-8")
+@pytest.mark.contract("END-8", "JRN-14")
 def test_a_life_without_journald_is_like_any_other_and_says_what_is_lost(life: Life) -> None:
     """Acceptable: 2.5 MB go their way, the exit is recorded in time, syslog tells the loss.
 
@@ -264,7 +264,7 @@ def test_a_life_without_journald_is_like_any_other_and_says_what_is_lost(life: L
         life.wait_gone()
 
 
-@pytest.mark.contract("JRN-1")
+@pytest.mark.contract("JRN-1", "JRN-15")
 def test_a_journald_that_is_started_anew_misses_nothing(
     life: Life, fake: FakeJournald, gate: Gate
 ) -> None:
@@ -291,6 +291,7 @@ def test_a_journald_that_is_started_anew_misses_nothing(
 # A journald that is slow, or hangs
 
 
+@pytest.mark.contract("JRN-13")
 def test_a_slow_journald_holds_the_container_up_and_nothing_is_lost(
     life: Life, fake: FakeJournald
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_slow_journald_holds_the_container_up_and_nothing_is_lost(
     life.wait_gone()
 
 
+@pytest.mark.contract("JRN-16")
 def test_what_a_slow_journald_has_not_taken_at_the_exit_it_gets_behind_the_exit_files(
     life: Life, fake: FakeJournald
 ) -> None:
@@ -339,6 +341,7 @@ def test_an_exit_is_recorded_in_time_while_journald_takes_nothing(
     life.wait_gone()
 
 
+@pytest.mark.contract("JRN-13", "JRN-14")
 def test_a_journald_that_hangs_holds_the_container_up_for_5_s_and_is_told_the_loss(
     life: Life, fake: FakeJournald, gate: Gate
 ) -> None:

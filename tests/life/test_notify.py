@@ -59,6 +59,7 @@ def waiting(life: Life, gate: Gate, manager: Manager, *more: str, **how: Any) ->
 # What passes
 
 
+@pytest.mark.contract("CLI-50")
 @pytest.mark.contract("NOT-1", "NOT-3", "NOT-4", "NOT-5", "NOT-6", "NOT-7", "NOT-8", "NOT-15")
 def test_what_passes_reaches_the_manager_and_the_socket_goes_with_the_container(
     life: Life, gate: Gate, path: Path, manager: Manager

@@ -145,7 +145,7 @@ def finish(life: Life, status: int) -> None:
 # The very same
 
 
-@pytest.mark.contract("PASS-1", "PASS-5", "RT-10")
+@pytest.mark.contract("PASS-1", "PASS-5", "RT-10", "LOG-3")
 @DAEMON_OR_SYNC
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "nonblocking"])
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def end_as(feed: Feed, model: Model) -> None:
 # When a fresh file begins
 
 
-@pytest.mark.contract("ROT-1", "ROT-4", "ROT-5", "ROT-6", "ROT-7")
+@pytest.mark.contract("ROT-1", "ROT-4", "ROT-5", "ROT-6", "ROT-7", "CLI-39")
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one by one"])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("kept", MODES)
@@ -238,7 +238,7 @@ def test_a_stale_temporary_file_is_no_obstacle_and_no_trap(
 # Backups
 
 
-@pytest.mark.contract("ROT-6", "ROT-9")
+@pytest.mark.contract("ROT-6", "ROT-9", "CLI-42")
 @pytest.mark.parametrize("given", [None, 1, 2, 5, 12])
 def test_there_are_exactly_as_many_backups_as_asked_for(feed: Feed, given: int | None) -> None:
     options = ["--log-size-max", str(RECORD), "--log-rotate"]
@@ -398,7 +398,7 @@ def test_the_global_limit_counts_what_went_to_all_files(feed: Feed, kept: int) -
     end_as(feed, Model(2 * RECORD, kept).write(*lines(1, 5)))
 
 
-@pytest.mark.contract("ROT-12", "ROT-14", "LOG-30")
+@pytest.mark.contract("ROT-12", "ROT-14", "LOG-30", "CLI-39")
 def test_what_crosses_the_global_limit_in_one_read_is_written_up_to_a_whole_record(
     feed: Feed,
 ) -> None:
@@ -476,6 +476,7 @@ def refused(life: Life, why: str) -> list[str]:
     return options
 
 
+@pytest.mark.contract("ROT-20", "CLI-43")
 @pytest.mark.contract("ROT-15", "ROT-16", "ROT-18", "ROT-19", "LOG-31", "REOPEN-2")
 @pytest.mark.parametrize("how", ["by size", "by message"])
 @pytest.mark.parametrize("why", REFUSED)
@@ -516,7 +517,7 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.contract("ROT-15", "ROT-16", "ROT-18", "ROT-19")
+@pytest.mark.contract("ROT-15", "ROT-16", "ROT-18", "ROT-19", "CLI-43")
 @pytest.mark.parametrize("why", ALLOWED)
 def test_what_only_looks_forbidden_is_rotated(feed: Feed, why: str) -> None:
     life = feed.life

@@ -34,7 +34,7 @@ def common(life: Life) -> list[str]:
     return ["-c", life.cid, "-u", "some-uuid", "-r", str(life.runtime), "-l", f"{life.log}"]
 
 
-@pytest.mark.contract("RT-1")
+@pytest.mark.contract("RT-1", "CLI-46", "CLI-25")
 def test_create_names_bundle_and_pid_file(life: Life) -> None:
     seen = Witness(life)
     life.stub("exit 0", before=seen.shell())
@@ -60,7 +60,7 @@ def test_create_passes_everything_on_in_its_place(life: Life) -> None:
     assert life.exit_status() == 0
 
 
-@pytest.mark.contract("RT-3", "RT-4")
+@pytest.mark.contract("RT-3", "RT-4", "CLI-35")
 def test_exec_passes_everything_on_in_its_place(life: Life) -> None:
     seen = Witness(life)
     life.stub("exit 0", before=seen.shell())
@@ -212,7 +212,7 @@ def test_exec_attach_wants_an_attach_pipe(life: Life) -> None:
 # The fork
 
 
-@pytest.mark.contract("START-7", "START-6", "START-8")
+@pytest.mark.contract("START-7", "START-6", "START-8", "CLI-28")
 def test_the_pid_file_names_the_child_and_appears_whole(life: Life) -> None:
     life.conmon_pid_file = life.exit_dir / "conmon.pid"  # a directory where little else happens
     with Inotify(life.exit_dir) as directory:
@@ -347,6 +347,7 @@ def test_a_set_up_that_fails_gets_one_answer(life: Life, what: str, more: list[s
 # Answers
 
 
+@pytest.mark.contract("CLI-23", "CLI-35")
 @pytest.mark.contract("SYNC-1", "SYNC-3", "SYNC-4", "SYNC-5", "SYNC-6", "SYNC-7", "SYNC-8", "ENV-5")
 @pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_any_bytes_give_one_valid_message_that_keeps_the_tail(
 def test_a_text_that_just_fits_is_kept_whole(size: int) -> None:
     text = b"x" * size
     line = message("pid", -1, text)
+    assert MAX_MESSAGE == 4096
     assert len(line) == min(size + len(b'{"pid": -1, "message": ""}\n'), MAX_MESSAGE)
     assert line.count(b"x") == min(size, MAX_MESSAGE - len(b'{"pid": -1, "message": ""}\n'))
 

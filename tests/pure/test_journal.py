@@ -220,7 +220,7 @@ def test_a_prefix_of_0_to_7_is_cut_and_told(line: bytes, prefix: bytes, text: by
     assert taken(entries)[1:2] == [(b"6", prefix, False, text)]
 
 
-@pytest.mark.contract("JRN-11", "JRN-12")
+@pytest.mark.contract("JRN-11", "JRN-12", "JRN-17")
 @pytest.mark.parametrize(("sets", "priority"), [(False, b"3"), (True, b"5")])
 def test_all_parts_of_a_line_carry_the_number_that_it_starts_with(
     sets: bool, priority: bytes
@@ -325,6 +325,7 @@ def test_a_read_of_newlines_waits_as_small_as_it_came() -> None:
     assert len(taken(entries)) == 65536
 
 
+@pytest.mark.contract("JRN-14")
 @pytest.mark.parametrize("size", [1, 100, 8192])
 def test_what_waits_is_bounded_and_the_rest_is_told_once(size: int) -> None:
     """Acceptable: what comes too late is missing, and in its place an entry says how much.

@@ -191,6 +191,7 @@ def test_a_line_of_any_size_is_cut_at_16384_bytes(
 ) -> None:
     data = before + filling * size + newline
     expected = before.splitlines(keepends=True)
+    assert MAX_TEXT == 16384
     pieces = [filling * min(MAX_TEXT, size - at) for at in range(0, size, MAX_TEXT)] or [""]
     pieces[-1] += newline
     assert check([data.encode()]) == expected + [piece for piece in pieces if piece]

@@ -124,6 +124,7 @@ def test_two_parses_share_no_list() -> None:
     assert parse([]).runtime_arg == ()
 
 
+@pytest.mark.contract("CLI-1", "CLI-2")
 @pytest.mark.parametrize("row", VALUED, ids=lambda row: row[0])
 def test_a_valued_option_takes_the_next_argument_or_what_follows_its_equals_sign(
     row: options.Row,
@@ -138,6 +139,7 @@ def test_a_valued_option_takes_the_next_argument_or_what_follows_its_equals_sign
         assert getattr(said, attribute(row)) == b"--"
 
 
+@pytest.mark.contract("CLI-10")
 @pytest.mark.parametrize("row", [row for row in TABLE if row[2] == "flag"], ids=lambda row: row[0])
 def test_a_flag_is_set_by_itself_by_anything_after_its_equals_sign_and_by_its_letter(
     row: options.Row,
@@ -166,23 +168,27 @@ def test_an_alias_adds_to_the_list_of_its_option() -> None:
     assert parse([b"--restore-arg", b"a", b"--restore-arg="]).runtime_opt == (b"a", b"")
 
 
+@pytest.mark.contract("CLI-4")
 def test_letters_bundle_and_one_of_them_may_take_the_next_argument() -> None:
     said = parse([b"-icte", b"ID", b"-T", b"5"])
     assert (said.stdin, said.cid, said.terminal, said.exec) == (True, b"ID", True, True)
     assert said.timeout == 5
 
 
+@pytest.mark.contract("CLI-6")
 def test_positionals_are_ignored_wherever_they_stand() -> None:
     said = parse([b"stray", b"--api-version", b"1", b"", b"-", b"-c", b"ID", b"x"])
     assert as_dict(said) == as_dict(Options()) | {"api_version": True, "cid": b"ID"}
 
 
+@pytest.mark.contract("CLI-7")
 def test_two_dashes_end_the_options() -> None:
     assert as_dict(parse([b"--sync", b"--", b"--foo", b"--help", b"-c"])) == as_dict(
         parse([b"--sync"])
     )
 
 
+@pytest.mark.contract("CLI-19")
 @pytest.mark.parametrize("form", [b"-h", b"-?", b"--help", b"--help-all", b"-ih", b"-h=3", b"-?z"])
 def test_help_is_met_at_its_place_in_the_parse(form: bytes) -> None:
     assert parse([form]).help
@@ -210,6 +216,7 @@ INTEGERS = [
 ]
 
 
+@pytest.mark.contract("CLI-12")
 @pytest.mark.parametrize(("text", "value"), INTEGERS)
 @pytest.mark.parametrize("option", ["timeout", "exit-delay", "log-max-files", "log-size-max"])
 def test_an_integer_is_read_as_strtol_with_base_0_reads_it(
@@ -267,6 +274,7 @@ PARSE_ERRORS = [
 ]
 
 
+@pytest.mark.contract("CLI-13")
 @pytest.mark.parametrize(("arguments", "text"), PARSE_ERRORS)
 def test_a_line_that_cannot_be_parsed_is_refused_in_the_words_of_glib(
     arguments: list[bytes], text: str
@@ -291,6 +299,7 @@ def test_a_number_of_thousands_of_digits_is_out_of_range() -> None:
             parse([b"--log-size-max", digits])
 
 
+@pytest.mark.contract("CLI-18")
 def test_arguments_need_not_be_valid_utf_8() -> None:
     assert parse([b"-b", b"/\xff\xfe", b"--name=\x80"]).bundle == b"/\xff\xfe"
     with pytest.raises(OptionError) as caught:
@@ -395,11 +404,19 @@ def test_what_is_written_is_what_is_read_in_any_order_and_form(
 
 def test_the_help_names_every_option_that_is_not_hidden_and_its_letter() -> None:
     text = options.help_text(b"some-name").decode()
-    assert text.startswith("Usage:\n  some-name [OPTION\u2026] - ")
+    head = (
+        "Usage:\n  some-name [OPTION\u2026] - container monitor\n\nHelp Options:\n  -h, --help   "
+    )
+    assert text.startswith(head)
+    assert [line for line in text.split("\n") if line[:1] != " "] == [
+        *("Usage:", "", "Help Options:", "", "Application Options:", "", "")
+    ]
+    assert text.index("--help") < text.index("Application Options:") < text.index("--api-version")
     lines = [line for line in text.splitlines() if line.startswith("  -")]
     for row, line in zip(TABLE, lines, strict=True):
         letter = f"-{row[1]}, " if row[1] else ""
-        assert line.startswith(f"  {letter}--{row[0]}{'=' if row[3] else ' '}")
+        value = f"={row[3]} " if row[3] else " "
+        assert line.startswith(f"  {letter}--{row[0]}{value}")
         assert line.endswith(f" {row[4]}")
     for word in ("--exec ", "journald", "--log-global-size-max", "Help Options:"):
         assert word in text
@@ -468,6 +485,7 @@ def test_a_line_that_makes_no_sense_is_refused_in_the_words_of_conmon(
     assert (caught.value.text, caught.value.plain) == (text.encode(), plain)
 
 
+@pytest.mark.contract("CLI-58")
 def test_the_checks_come_in_the_order_of_the_contract() -> None:
     """Begin with a line wrong in every way and mend what is complained of, one at a time."""
 
@@ -515,11 +533,13 @@ def test_the_checks_come_in_the_order_of_the_contract() -> None:
     check(said, refuse, lambda: b"/cwd")
 
 
+@pytest.mark.contract("CLI-26", "CLI-24")
 def test_a_legacy_exec_needs_no_uuid_and_gets_no_bundle() -> None:
     said = checked(*b"-c x -e -r /bin/true --exec-process-spec p".split())
     assert (said.bundle, said.container_pidfile) == (None, b"/cwd/pidfile-x")
 
 
+@pytest.mark.contract("CLI-24", "CLI-29")
 def test_bundle_and_pid_file_come_from_the_working_directory_unless_given() -> None:
     said = checked(*READY)
     assert (said.bundle, said.container_pidfile) == (b"/cwd", b"/cwd/pidfile-id")
@@ -532,6 +552,7 @@ def test_no_rotated_file_at_all_is_fine_without_rotation() -> None:
     assert checked(*READY, b"--log-rotate").log_max_files == 1
 
 
+@pytest.mark.contract("CLI-38")
 @pytest.mark.parametrize("level", options.LOG_LEVELS)
 def test_a_log_level_may_be_in_any_case_and_is_kept_in_lower_case(level: bytes) -> None:
     for form in (level, level.upper(), level.title()):

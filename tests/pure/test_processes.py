@@ -149,6 +149,11 @@ def test_the_start_time_of_a_real_process_is_that_of_its_22nd_field() -> None:
     assert start_time(text) == int(text.rpartition(b")")[2].split()[22 - 3])
 
 
+def test_the_start_time_may_be_the_last_field() -> None:
+    whole = STAT % (b"sh", b"123456")
+    assert start_time(whole[: whole.index(b"123456") + 6]) == 123456
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"4711", b"4711 (sh)", b"4711 (sh) S 1", STAT % (b"x", b"y")]
 )

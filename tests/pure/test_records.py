@@ -8,7 +8,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 from hypothesis import example, given, strategies as st
 
-from lowconmon.pure.records import MAX_TEXT, civil, format_records, mend_tail, stamp
+from lowconmon.pure.records import (
+    MAX_TEXT,
+    K8sRecords,
+    civil,
+    format_records,
+    mend_tail,
+    stamp,
+)
 
 STAMP = b"2026-11-23T14:30:00.776455356+00:00"
 RECORD = re.compile(
@@ -244,3 +251,36 @@ def test_mending_twice_is_mending_once(content: bytes) -> None:
     once = mended(content)
     assert mend_tail(once) == (0, b"")
     assert once.startswith(content[: content.rfind(b"\n") + 1])
+
+
+@pytest.mark.contract("LOG-33", "LOG-21")
+@pytest.mark.parametrize("stream", [b"stdout", b"stderr"])
+@pytest.mark.parametrize("tag", [b"F", b"P"])
+def test_an_open_record_of_either_stream_is_one(stream: bytes, tag: bytes) -> None:
+    record = b"%b %b %b text" % (STAMP, stream, tag)
+    assert mend_tail(b"before\n" + record) == (0, b"\n")
+    assert mend_tail(b"before\n" + record[:-6]) == (len(record) - 6, b"")
+    assert mend_tail(b"before\n" + record.replace(b"std", b"etc")) == (len(record), b"")
+
+
+@pytest.mark.contract("LOG-20")
+@pytest.mark.parametrize("second", [0, 59, 60, 3599, 3600, 7199, 7200, 43199, 86398, 86399])
+@pytest.mark.parametrize("nanoseconds", [0, 1, 999_999_999])
+def test_a_stamp_is_right_at_the_ends_of_minutes_and_hours(second: int, nanoseconds: int) -> None:
+    moment = datetime(2026, 11, 23, tzinfo=UTC) + timedelta(seconds=second)
+    now_ns = int(moment.timestamp()) * 1_000_000_000 + nanoseconds
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{nanoseconds:09d}+00:00"
+    assert stamp(now_ns, 0) == text.encode()
+
+
+@pytest.mark.contract("LOG-24", "LOG-27")
+def test_the_format_of_logs_is_all_of_this() -> None:
+    assert MAX_TEXT == 8192
+    records = K8sRecords()
+    now_ns, offset = 1_795_444_200_776_455_356, 3600
+    for stream in (b"stdout", b"stderr"):
+        record = records.format(stream, now_ns, offset, b"text\n")
+        assert record == format_records(b"text\n", stamp(now_ns, offset), stream)
+        assert records.stream_of(record) == stream
+    assert records.finish(now_ns, offset) == b""
+    assert records.mend_tail(STAMP[:7]) == mend_tail(STAMP[:7]) == (7, b"")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 VARIABLE = "LOWCONMON_TEST_FAULTS"
+NOTHING = (
+    "LOWCONMON_TEST_NOTHING"  # set: the program is one that does nothing, tests/support/nothing
+)
 FOREVER = "forever"
 
 # How a call is cut short. Data must not get lost, so the request is cut and not the answer.
@@ -264,6 +267,8 @@ def from_environment() -> None:
 
 def run_program(spec: str, argv: Sequence[str]) -> None:
     """Install the faults of *spec* and run the program; *argv* begins with its name."""
+    if os.environ.get(NOTHING):
+        sys.exit(0)
     install(spec)
     sys.argv = list(argv)
     from lowconmon.__main__ import main  # noqa: PLC0415 - with the faults in place

@@ -18,9 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support import SLOWNESS
+
 _ROOT = str(Path(__file__).parents[2])
 IN_TREE = f"import sys; sys.path.insert(0, {_ROOT!r}); from lowconmon.__main__ import main; main()"
-DEADLINE = 20.0  # seconds; generous, for slow machines
+DEADLINE = 20.0 * SLOWNESS  # seconds; generous, for slow machines
 
 STUB = """#!/bin/sh
 # A runtime that starts CONTAINER as a child of its own and leaves its pid. As after a real create,
