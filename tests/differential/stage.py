@@ -43,8 +43,8 @@ PLAIN = (  # what has another name or number each time
     (re.compile(rb"(_OCI_[A-Z]+PIPE=)\d+"), rb"\1N"),
     (re.compile(rb"^(COVERAGE_PROCESS_CONFIG=).*", re.DOTALL), rb"\1"),
 )
-SCENERY = ("runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun")  # files that the test made
-SCENERY += ("exit.json",)  # and what conmon does not write, nor anybody expects of it (REC-1)
+SCENERY = ["runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun"]  # files that the test made
+SCENERY += ["exit.json"]  # and what conmon does not write, nor anybody expects of it (REC-1)
 JOURNAL_QUEUE = 512  # datagrams, as systemd has it: the oracle waits when it is full
 
 Play = Callable[["Stage"], None]
