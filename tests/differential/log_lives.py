@@ -458,7 +458,7 @@ def a_bundle_has_no_sockets_beside_passthrough(stage: Stage) -> None:
     stage.life.stub(f"{wait}; exit 6")
     passthrough(stage)
     stage.message()
-    stage.seen["in the bundle"] = sorted(path.name for path in stage.life.bundle.iterdir())
+    stage.seen["in the bundle"] = [path.name for path in stage.in_bundle()]
     stage.open_gate()
 
 

@@ -43,7 +43,8 @@ PLAIN = (  # what has another name or number each time
     (re.compile(rb"(_OCI_[A-Z]+PIPE=)\d+"), rb"\1N"),
     (re.compile(rb"^(COVERAGE_PROCESS_CONFIG=).*", re.DOTALL), rb"\1"),
 )
-SCENERY = ("runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun")  # files that the test made
+SCENERY = ["runtime*", "seen-*", "*.gate", "tmp", "scenery*", "hostrun"]  # files that the test made
+SCENERY += ["exit.json"]  # and what conmon does not write, nor anybody expects of it (REC-1)
 JOURNAL_QUEUE = 512  # datagrams, as systemd has it: the oracle waits when it is full
 
 Play = Callable[["Stage"], None]
@@ -208,6 +209,10 @@ class Stage:
             wait_until(lambda: fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) == bytes(4), "a read")
         finally:
             os.close(fd)
+
+    def in_bundle(self) -> list[Path]:
+        """Return what is in the bundle, but for the socket that conmon has not (STAT-1)."""
+        return sorted(path for path in self.life.bundle.iterdir() if path.name != "status")
 
     def soon(self, text: bytes) -> bool:
         """Tell whether the log has a text in 1.5 s: the oracle may never write it."""

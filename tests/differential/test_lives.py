@@ -240,7 +240,7 @@ def the_attach_socket_and_the_fifos_have_their_modes(stage: Stage) -> None:
     stage.life.stub(wait)
     stage.start()
     stage.message()
-    for path in sorted(stage.life.bundle.iterdir()):
+    for path in stage.in_bundle():
         mode = stat.filemode(path.lstat().st_mode)
         stage.seen[f"mode while it lives: {path.name}"] = mode
     stage.open_gate()
