@@ -2,7 +2,7 @@
 """Print what completes lowconmon's command line, for bash or zsh.
 
 Made from the table that the parser reads (lowconmon/pure/options.py) and from the arguments of
-`lowconmon logs`. The package is the one on sys.path, else the checkout's.
+`lowconmon logs`, `status` and `attach`. The package is the one on sys.path, else the checkout's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from lowconmon.operators import command_lines
 from lowconmon.pure.options import ALIASES, LOG_LEVELS, TABLE
 from lowconmon.reader import command_line
 
@@ -40,6 +41,12 @@ ZSH = {
     "WHEN": "({colors})",
 }
 ACTIONS = command_line()._actions  # noqa: SLF001 - argparse shows them nowhere else
+PROGRAMS = {"logs": command_line(), **command_lines()}
+TOLD = {
+    "logs": "show the logs of containers",
+    "status": "tell how a container is",
+    "attach": "attach to a container",
+}
 PATH_DRIVERS = ("k8s-file", "json-file")  # have a path behind a colon
 OTHER_DRIVERS = ("journald", "passthrough", "none")
 
@@ -74,20 +81,22 @@ _lowconmon() {
     local cur prev words cword split=false
     _init_completion -s -n : || return
     local options='@options@' word
-    if [[ ${words[1]} == logs && $cword -gt 1 ]]; then
-        case $prev in
-@logs_cases@
+    if [[ ${words[1]} =~ ^(@programs_re@)$ && $cword -gt 1 ]]; then
+        case ${words[1]}:$prev in
+@program_cases@
         esac
-        options='@logs_options@'
+        case ${words[1]} in
+@program_options@
+        esac
         if [[ $cur != -* ]]; then
-            _filedir
+            if [[ ${words[1]} == logs ]]; then _filedir; else _filedir -d; fi
             return
         fi
     else
         case $prev in
 @cases@
         esac
-        [[ $cword -ne 1 ]] || options+=' logs'
+        [[ $cword -ne 1 ]] || options+=' @programs@'
     fi
     $split && return
     for word in "${words[@]:1:cword-1}"; do
@@ -112,17 +121,17 @@ _lowconmon_log() { # a driver, or a file with or without one before it
 }
 
 _lowconmon() {
-    if [[ ${words[2]} == logs && $CURRENT -gt 2 ]]; then
+    if [[ ${words[2]} =~ '^(@programs_re@)$' && $CURRENT -gt 2 ]]; then
         shift words
         (( CURRENT-- ))
-        _arguments -s -S : \
-@logs_specs@
-            '*:FILE:_files'
+        case ${words[1]} in
+@program_specs@
+        esac
         return
     fi
     _arguments -s -S : \
 @specs@
-        '1:command:((logs\:"show the logs of containers"))'
+        '1:command:((@programs_told@))'
 }
 
 _lowconmon "$@"
@@ -140,11 +149,11 @@ def monitor_rows() -> list[Row]:
     return rows
 
 
-def reader_rows() -> list[Row]:
-    """Return the options of `lowconmon logs`."""
+def program_rows(name: str) -> list[Row]:
+    """Return the options of one of the other programs, each by its first long name at the end."""
     return [
         (list(action.option_strings), metavar_of(action), False, action.help or "")
-        for action in ACTIONS
+        for action in PROGRAMS[name]._actions  # noqa: SLF001 - as above
         if action.option_strings
     ]
 
@@ -163,14 +172,14 @@ def filled(template: str) -> str:
     return template.format(levels=" ".join(levels), colors=" ".join(colors))
 
 
-def bash_cases(rows: list[Row], indent: str) -> str:
-    """Return what completes the value of each option that has one."""
+def bash_cases(rows: list[Row], indent: str, before: str = "") -> str:
+    """Return what completes the value of each option that has one; *before*: before its names."""
     lines = []
     for names, metavar, _, _ in rows:
         if metavar:
             long = names[-1].removeprefix("--")
             hidden = [f"--{alias}" for alias, name in ALIASES.items() if name == long]
-            lines.append(f"{indent}{' | '.join([*names, *hidden])})")
+            lines.append(f"{indent}{' | '.join([before + it for it in [*names, *hidden]])})")
             if metavar in BASH:
                 lines.append(f"{indent}    {filled(BASH[metavar])}")
             lines += [f"{indent}    return", f"{indent}    ;;"]
@@ -198,7 +207,8 @@ def zsh_specs(rows: list[Row], indent: str) -> str:
 
 def completions(shell: str) -> str:
     """Return the file for a shell."""
-    monitor, logs = monitor_rows(), reader_rows()
+    monitor, others = monitor_rows(), {name: program_rows(name) for name in PROGRAMS}
+    arguments = dict.fromkeys(PROGRAMS, "1:container:_files -/") | {"logs": "*:FILE:_files"}
     text = {"bash": BASH_TEXT, "zsh": ZSH_TEXT}[shell]
     words = {
         "path_drivers_re": "|".join(PATH_DRIVERS),
@@ -206,11 +216,23 @@ def completions(shell: str) -> str:
         "other_drivers": " ".join(OTHER_DRIVERS),
         "drivers": " ".join([*OTHER_DRIVERS, *(f"{driver}:" for driver in PATH_DRIVERS)]),
         "options": bash_options(monitor),
-        "logs_options": bash_options(logs),
+        "programs_re": "|".join(PROGRAMS),
+        "programs": " ".join(PROGRAMS),
+        "programs_told": " ".join(f'{name}\\:"{text}"' for name, text in TOLD.items()),
+        "program_options": "\n".join(
+            f"            {name}) options='{bash_options(rows)}' ;;"
+            for name, rows in others.items()
+        ),
         "cases": bash_cases(monitor, " " * 12),
-        "logs_cases": bash_cases(logs, " " * 12),
+        "program_cases": "\n".join(
+            filter(None, [bash_cases(rows, " " * 12, f"{name}:") for name, rows in others.items()])
+        ),
         "specs": zsh_specs(monitor, " " * 8),
-        "logs_specs": zsh_specs(logs, " " * 12),
+        "program_specs": "\n".join(
+            f"        {name})\n            _arguments -s -S : \\\n"
+            f"{zsh_specs(rows, ' ' * 16)}\n                '{arguments[name]}'\n            ;;"
+            for name, rows in others.items()
+        ),
     }
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)

@@ -99,14 +99,7 @@ def _lines(value: object, name: str = "") -> Iterator[str]:
         yield f"{name:<24} {value}"
 
 
-def _status(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="lowconmon status",
-        description="Tell how a container's monitor is; without a container, all that run.",
-    )
-    parser.add_argument("container", nargs="?", metavar="BUNDLE|ID", help="an id may be shortened")
-    parser.add_argument("--json", action="store_true", help="the whole answers, a line each")
-    options = parser.parse_args(arguments)
+def _status(options: argparse.Namespace) -> None:
     if options.container is not None:
         answer = _ask(_bundle_of(options.container))
         for line in [json.dumps(answer)] if options.json else _lines(answer):
@@ -208,17 +201,7 @@ def _detach_keys(text: str) -> bytes:
     return bytes([_KEYS[name] for name in names])
 
 
-def _attach(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="lowconmon attach",
-        description="Attach to a running container, until it ends or the detach keys are typed.",
-    )
-    add = parser.add_argument
-    add("container", metavar="BUNDLE|ID", help="an id may be shortened")
-    help_text = "they end this when typed on a terminal (ctrl-p,ctrl-q; empty: none)"
-    add("--detach-keys", type=_detach_keys, default="ctrl-p,ctrl-q", metavar="KEYS", help=help_text)
-    add("--read-only", "--no-stdin", action="store_true", help="only show: send and size nothing")
-    options = parser.parse_args(arguments)
+def _attach(options: argparse.Namespace) -> None:
     bundle = _bundle_of(options.container)
     types = os.isatty(0) and not options.read_only
     raw = _ask(bundle)["terminal"] and types
@@ -243,10 +226,34 @@ def _attach(arguments: list[str]) -> None:
                 termios.tcsetattr(0, termios.TCSANOW, saved)
 
 
+def command_lines() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each program; completions are made from them too."""
+    status = argparse.ArgumentParser(
+        prog="lowconmon status",
+        description="Tell how a container's monitor is; without a container, all that run.",
+    )
+    status.add_argument("container", nargs="?", metavar="BUNDLE|ID", help="an id may be shortened")
+    status.add_argument("--json", action="store_true", help="the whole answers, a line each")
+    status.set_defaults(run=_status)
+    attach = argparse.ArgumentParser(
+        prog="lowconmon attach",
+        description="Attach to a running container, until it ends or the detach keys are typed.",
+    )
+    add = attach.add_argument
+    add("container", metavar="BUNDLE|ID", help="an id may be shortened")
+    help_text = "they end this when typed on a terminal (ctrl-p,ctrl-q; empty: none)"
+    add("--detach-keys", type=_detach_keys, default="ctrl-p,ctrl-q", metavar="KEYS", help=help_text)
+    help_text = "only show: send and size nothing"
+    add("--no-stdin", "--read-only", action="store_true", dest="read_only", help=help_text)
+    attach.set_defaults(run=_attach)
+    return {"status": status, "attach": attach}
+
+
 def main(arguments: list[str]) -> int:
     """Run the program that the first argument names; return its status."""
+    options = command_lines()[arguments[0]].parse_args(arguments[1:])
     try:
-        {"status": _status, "attach": _attach}[arguments[0]](arguments[1:])
+        options.run(options)
     except _Failure as failure:
         print(ascii(f"lowconmon {arguments[0]}: {failure}")[1:-1], file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lowconmon.operators import command_lines
 from lowconmon.pure import log_drivers
 from lowconmon.pure.options import ALIASES, LOG_LEVELS, TABLE, Options, help_text
 from lowconmon.reader import command_line
@@ -63,9 +64,13 @@ def default_in(text: str) -> str | None:
     return match[1] if match else None
 
 
-def arguments_of_logs() -> list[argparse.Action]:
-    """Return the arguments of `lowconmon logs`."""
-    return command_line()._actions  # noqa: SLF001 - argparse shows them nowhere else
+PROGRAMS = {"logs": command_line(), **command_lines()}
+SECTIONS = {"logs": "READING LOGS", "status": "STATUS", "attach": "ATTACHING"}
+
+
+def arguments_of(program: str) -> list[argparse.Action]:
+    """Return the arguments of `lowconmon logs` or another."""
+    return PROGRAMS[program]._actions  # noqa: SLF001 - argparse shows them nowhere else
 
 
 # The page
@@ -81,22 +86,23 @@ def test_the_items_stand_in_the_order_of_the_table() -> None:
     assert found == [row[0] for row in TABLE]
 
 
-def test_every_option_of_logs_and_nothing_else_is_an_item_of_the_page() -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_option_of_a_program_and_nothing_else_is_an_item_of_the_page(program: str) -> None:
     wanted = []
-    for action in arguments_of_logs():
+    for action in arguments_of(program):
         if not action.option_strings:
             continue
         short = "".join(n[1:] for n in action.option_strings if not n.startswith("--"))
-        long = next(n[2:] for n in action.option_strings if n.startswith("--"))
+        long = action.option_strings[-1].removeprefix("--")
         metavar = "WHEN" if action.choices else action.metavar if action.nargs != 0 else ""
         wanted.append(macros(long, short, str(metavar)))
-    assert list(items("READING LOGS")) == wanted
+    assert list(items(SECTIONS[program])) == wanted
 
 
 def test_the_page_knows_no_option_that_the_program_does_not_know() -> None:
-    # The monitor's options; those of `logs` stand in two sections alone.
+    # The monitor's options; those of the other programs stand in sections of their own.
     text = PAGE.read_text(encoding="utf-8")
-    for title in ("SYNOPSIS", "READING LOGS"):
+    for title in ("SYNOPSIS", *SECTIONS.values()):
         text = text.replace("\n".join(section(title)), "")
     said = {word.replace("\\&", "") for word in re.findall(r"\bFl (\S+)", text)}
     assert said == {word if len(word) == 1 else f"-{word}" for word in WORDS}
@@ -295,10 +301,12 @@ def test_all_long_options_are_offered(shell: Shell) -> None:
     assert said == {f"--{row[0]}" for row in TABLE}
 
 
-def test_all_options_of_logs_are_offered(shell: Shell) -> None:
-    said = {word.removesuffix("=") for word in shell.said("lowconmon logs --\x18")[1:]}
-    names = [name for action in arguments_of_logs() for name in action.option_strings]
-    assert said == {name for name in names if name.startswith("--")}
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_all_options_of_a_program_are_offered(shell: Shell, program: str) -> None:
+    said = {word.removesuffix("=") for word in shell.said(f"lowconmon {program} --\x18")[1:]}
+    names = [action.option_strings[-1:] for action in arguments_of(program)]
+    assert said >= {name for pair in names for name in pair if name.startswith("--")}
+    assert said <= {name for action in arguments_of(program) for name in action.option_strings}
 
 
 @pytest.mark.parametrize(
@@ -320,6 +328,8 @@ def test_all_options_of_logs_are_offered(shell: Shell) -> None:
         ("-l ct\t", ["-l", "ctr.log"]),
         ("lo\tct\t", ["logs", "ctr.log"]),
         ("logs --col\tne\t", ["logs", "--color=never"]),
+        ("st\t--js\tbu\t", ["status", "--json", "bundle/"]),
+        ("att\t--det\tX", ["attach", "--detach-keys=X"]),
         ("logs -f --t\tX", ["logs", "-f", "--tX"]),  # tail, timestamps
         ("-c lo\t", ["-c", "lo"]),
         ("-t --sync --exit-di\tbu\t", ["-t", "--sync", "--exit-dir=bundle/"]),
