@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import termios
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,15 @@ def _connect(bundle: str, name: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         os.chdir(bundle)
-        connection.connect(name)  # waits where others wait: with a timeout it would not
+        connection.settimeout(0)
+        for tries_left in range(_TIMEOUT_S * 100, -1, -1):
+            try:
+                connection.connect(name)
+                break
+            except BlockingIOError as error:  # as many wait as may
+                if not tries_left:
+                    raise _Failure(f"{bundle}/{name}: no answer") from error
+                time.sleep(0.01)
         connection.settimeout(_TIMEOUT_S)
     except OSError as error:
         connection.close()
@@ -83,7 +92,7 @@ def _ask(bundle: str) -> dict[str, Any]:
         try:
             connection.send(b"status")
             return dict(json.loads(connection.recv(1 << 18)))
-        except (OSError, TypeError, ValueError) as error:  # it has ended in between, or hangs
+        except (OSError, RecursionError, TypeError, ValueError) as error:  # it ends, hangs, or lies
             raise _Failure(f"{bundle}/status: no answer: {error}") from error
 
 
@@ -111,8 +120,10 @@ def _status(options: argparse.Namespace) -> None:
         facts: dict[str, Any] = {"cid": name, "monitor_pid": int(pid), "state": "no answer"}
         with contextlib.suppress(_Failure):  # an exec without bundle, starting, ending, or conmon
             facts |= _ask(bundle)
-        words = facts["state"], facts.get("uptime_s", "-"), len(facts.get("clients", ()))
-        row = _ROW(name[:12], pid, *words, facts.get("name") or "")
+        clients = facts.get("clients")
+        count = len(clients) if isinstance(clients, list) else 0
+        words = facts["state"], facts.get("uptime_s", "-"), count, facts.get("name") or ""
+        row = _ROW(name[:12], pid, *map(str, words))
         print(json.dumps(facts)) if options.json else _show(row)
 
 
@@ -204,7 +215,7 @@ def _detach_keys(text: str) -> bytes:
 def _attach(options: argparse.Namespace) -> None:
     bundle = _bundle_of(options.container)
     types = os.isatty(0) and not options.read_only
-    raw = _ask(bundle)["terminal"] and types
+    raw = _ask(bundle).get("terminal") and types
     with _connect(bundle, "attach") as connection:
         connection.settimeout(0)
         session = _Session(connection, options.detach_keys if types else b"")

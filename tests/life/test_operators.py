@@ -31,7 +31,7 @@ from tests.support.life import (
     attach_accepted,
     wait_until,
 )
-from tests.support.operators import ask, command, run
+from tests.support.operators import ask, command, connect, run
 
 SHELL = 'stty -echo; echo ready; while read -r line; do echo "<$line>"; done; exit 9'
 
@@ -152,6 +152,83 @@ def test_all_are_listed_also_who_does_not_answer(life: Life, other: Life) -> Non
     }
     assert facts[life.monitor_pid()]["name"] == "we\x1bb\u202e"
     assert facts[other.monitor_pid()]["state"] == "no answer"
+
+
+LIAR = """#!/usr/bin/python3 -I
+import os, socket, sys
+
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.bind("status")
+server.listen(0)
+print("ready", flush=True)
+answer = sys.stdin.buffer.readline()
+while answer:
+    with server.accept()[0] as connection:
+        connection.recv(99)
+        connection.send(answer)
+sys.stdin.buffer.read()
+"""
+
+
+@pytest.fixture
+def liar(life: Life) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process that looks like a monitor; the line it gets is its answer to all."""
+    program = life.directory / "conmon"
+    program.write_text(LIAR)
+    program.chmod(0o755)
+    process = subprocess.Popen(
+        [program, "-c", life.cid, "-b", life.bundle],
+        cwd=life.bundle,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.contract("STAT-10")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"[" * 100_000,
+        b'{"state": {}, "uptime_s": [1], "clients": 5, "name": ["x"]}',
+        b'{"cid": 1, "state": "\\u001b[2J", "clients": null, "uptime_s": "9999999999999"}',
+        b"[1, 2]",
+        b"\xff\xfe",
+    ],
+    ids=["nested", "of other types", "of a terminal", "list", "no text"],
+)
+def test_what_only_looks_like_a_monitor_may_answer_anything(
+    life: Life, liar: subprocess.Popen[bytes], answer: bytes
+) -> None:
+    assert liar.stdin is not None
+    liar.stdin.write(answer + b"\n")
+    liar.stdin.flush()
+    listing = run("status")
+    assert (listing.returncode, listing.stderr) == (0, "")
+    assert any(line.split()[1:2] == [str(liar.pid)] for line in listing.stdout.splitlines())
+    assert "\x1b" not in listing.stdout
+    told = run("status", life.bundle)
+    assert "Traceback" not in told.stderr
+    assert told.returncode == (0 if answer.startswith(b"{") else 1)
+
+
+@pytest.mark.contract("STAT-10")
+@pytest.mark.parametrize("program", ["status", "attach"])
+def test_who_never_accepts_is_waited_for_a_while_only(
+    life: Life, liar: subprocess.Popen[bytes], program: str
+) -> None:
+    with connect(life.bundle):  # all that may wait
+        done = run(program, life.bundle)
+    text = f"lowconmon {program}: {life.bundle}/status: no answer\n"
+    assert (done.returncode, done.stderr) == (1, text)
+    assert liar.poll() is None
 
 
 def test_the_monitors_own_program_knows_no_such_words() -> None:
