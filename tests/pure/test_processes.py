@@ -19,7 +19,11 @@ from lowconmon.pure.processes import (
 )
 
 EXIT_CODES = [0, 1, 2, 126, 127, 128, 137, 255]
-SIGNALS = sorted(signal.valid_signals())
+# MIPS has 127 of them: the same tests everywhere, and the last one by its name.
+SIGNALS = [
+    *(number for number in sorted(signal.valid_signals()) if number < 64),
+    pytest.param(int(signal.SIGRTMAX), id="SIGRTMAX"),
+]
 STAT = (
     b"4711 (%b) S 1 4711 4711 0 -1 4194560 100 0 0 0 1 2 3 4 20 0 1 0 %b 2490368 99 18446744073\n"
 )

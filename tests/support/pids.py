@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
-# clone3 is 435 wherever Linux runs, but on Alpha.
-CLONE3 = 545 if platform.machine() == "alpha" else 435
+# clone3 is 435 on Debian's architectures but MIPS, which counts each ABI's calls from a base.
+_BASES = {"mipsel-linux-gnu": 4000, "mips64el-linux-gnuabi64": 5000}
+CLONE3 = 435 + _BASES.get(sysconfig.get_config_var("MULTIARCH"), 0)
 
 
 def free_pid() -> int:
