@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PURE = ROOT / "lowconmon" / "pure"
 WANTED_PERCENT = 80
-SECONDS = 30  # a mutant that takes longer hangs: it is killed
+SECONDS = 90  # a mutant that takes longer hangs: it is killed
 SAMPLE = 10  # with -s: one mutant of so many
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
