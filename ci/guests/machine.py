@@ -31,6 +31,7 @@ class Result:
     python: str = "-"
     order: str = "-"
     bits: int = 0
+    ids: str = ""  # what stands for the tests' names
     counts: dict[str, int] = field(default_factory=dict)  # of pytest's summary
     containers: dict[str, int] = field(default_factory=dict)  # by runtime
     seconds: float = 0
@@ -87,6 +88,8 @@ def _read(one: Architecture, result: Result) -> None:
         result.bits = int(guest[4])
     for line in re.findall(r"^=* ?(\d+ \w+.*) in [0-9.]+s.*$", text, re.MULTILINE)[-1:]:
         result.counts = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", line)}
+    for result.ids in re.findall(r"^ids: (\S+)", text, re.MULTILINE):
+        pass
     for line in re.findall(r"^containers: (.*)", text, re.MULTILINE):
         result.containers = {name: int(n) for name, n in re.findall(r"(\w+) (\d+)", line)}
     status = re.search(r"##STATUS (\d+)", text)

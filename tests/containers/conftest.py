@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import shutil
 import subprocess
@@ -86,3 +87,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _ran:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(_ran.items()))
         terminalreporter.write_line(f"containers: {counts}")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell which tests there are: the same on every architecture."""
+    ids = "\n".join(sorted(item.nodeid for item in session.items))
+    print(f"\nids: {hashlib.sha256(ids.encode()).hexdigest()[:16]}")
