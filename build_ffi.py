@@ -24,7 +24,7 @@ CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
 HEADERS = """
 errno fcntl linux/capability linux/close_range linux/time_types signal stddef stdint stdio string sys/epoll
 sys/inotify sys/ioctl
-sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un termios unistd
+sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un sys/wait termios unistd
 """.split()
 
 STRUCTS = """
@@ -47,6 +47,38 @@ struct pidfd_info { /* linux/pidfd.h, Linux 6.15: PIDFD_INFO_SIZE_VER0 and exit_
 
 #define SUN_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 #define SCM_MAX_FD 253 /* of one message: the kernel's name; its headers for programs lack it */
+
+/* What this C and the Python on it take for granted: an architecture where it is not so gets no
+   extension. */
+#define ASSUME(what) _Static_assert(what, #what)
+#define FIELD(type, name) ((type *)0)->name
+#define IS_UNSIGNED_32(type) (sizeof(type) == 4 && (type)-1 > 0)
+
+/* A result below 0 is an error: pids, user ids and flags are not. An errno comes through `spawn`'s
+   pipe as 4 bytes. */
+ASSUME(sizeof(int) == 4 && sizeof(pid_t) == 4 && sizeof(ssize_t) <= sizeof(int64_t));
+ASSUME(IS_UNSIGNED_32(uid_t) && IS_UNSIGNED_32(tcflag_t));
+
+/* A log may have more than 2 GiB, and a lock that F_GETLK is to find may lie behind them. Python.h,
+   which comes first, asks for it (_FILE_OFFSET_BITS). */
+ASSUME(sizeof(off_t) == 8 && sizeof(FIELD(struct flock, l_start)) == 8);
+
+/* What the kernel writes, as it writes it: a read of one signal takes no byte of the next, the name
+   stands behind the head of an event, and epoll's data are a serial number and a descriptor. */
+ASSUME(sizeof(struct signalfd_siginfo) == 128 && sizeof(siginfo_t) == 128);
+ASSUME(offsetof(struct inotify_event, name) == sizeof(struct inotify_event));
+ASSUME(sizeof(FIELD(struct epoll_event, data)) == 8);
+
+/* lowconmon/pure/processes.py */
+ASSUME(CLD_EXITED == 1 && CLD_KILLED != 1 && CLD_KILLED != 3 && CLD_DUMPED == 3);
+ASSUME(WIFEXITED(0xFF00) && WEXITSTATUS(0xFF00) == 0xFF && WTERMSIG(0x7F) == 0x7F);
+ASSUME(WCOREFLAG == 0x80);
+ASSUME(NSIG <= 0x80); /* 7 bits of a wait status; 128 + a signal is an exit code */
+ASSUME((NSIG - 1 + 7) / 8 <= sizeof(sigset_t));
+
+ASSUME(SUN_PATH_MAX == 107); /* the kernel refuses more */
+ASSUME(_LINUX_CAPABILITY_U32S_3 == 2 && CAP_LAST_CAP < 64); /* lc_keep_effective's uint64_t */
+ASSUME(offsetof(struct pidfd_info, exit_code) == 60);
 
 /* The last statement of a shim */
 #define CHECKED(call) \
@@ -128,6 +160,7 @@ static int lc_waitid_rusage(int id_type, int id, int options, int64_t *values) {
         struct __kernel_old_timeval user, system;
         __kernel_long_t max_rss, others[13];
     } usage = {0};
+    ASSUME(sizeof usage == 18 * sizeof(__kernel_long_t));
     if (syscall(SYS_waitid, id_type, id, &info, options, &usage) < 0) return -errno;
     *values++ = info.si_pid;
     *values++ = info.si_uid;
