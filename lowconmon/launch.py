@@ -190,7 +190,7 @@ def _check_executable(path: bytes) -> None:
     """Raise OSError when *path* cannot be executed, as access(2) with X_OK does."""
     os.stat(path)
     if not os.access(path, os.X_OK):
-        raise PermissionError(13, os.strerror(13))
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _pipe(
