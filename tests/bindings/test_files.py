@@ -252,7 +252,9 @@ def test_what_os_has_is_handed_on_unchanged(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
-@pytest.mark.parametrize("place", [(0, 0), (5, 1)])
+@pytest.mark.parametrize(
+    "place", [(0, 0), (5, 1), (2**31, 1), (2**32 - 1, 2), (2**32 + 5, 1), (2**62, 0)]
+)
 def test_a_lock_counts_while_another_process_has_it(
     tmp_path: Path, own: Own, kind: int, place: tuple[int, int]
 ) -> None:
