@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import re
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ Record = tuple[bytes, bytes, bytes, bytes]
 
 MAX_LINE = 1 << 20  # bytes
 _BLOCK = 1 << 18
+_NO_LIMIT = 2**63 - 1  # of off_t, also where sys.maxsize is less
 _HEAD = 4096  # bytes; no two logs begin with the same
 _RECORD = re.compile(rb"(?:([0-9][0-9TZ:.+-]{19,}) (stdout|stderr) ([FP]) )?(.*\n)")
 _KINDS = {it: it for it in itertools.product((b"", b"stdout", b"stderr"), (b"P", b"F"))}
@@ -73,7 +73,7 @@ class _File:
         self.path = path
         self.fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         status = _syscalls.fstat(self.fd)
-        self._limit = sys.maxsize if grows else status.st_size
+        self._limit = _NO_LIMIT if grows else status.st_size
         self.inode = status.st_ino
         # A rotated file changes no more; one that has its inode number later has another time.
         self.seen = status.st_ino, status.st_mtime_ns, status.st_size
