@@ -25,11 +25,13 @@ _TESTS = (
     "tests/loop",
     "tests/containers",
     "tests/life/test_basics.py",
+    "tests/life/test_limits.py",
     "tests/life/test_not_our_children.py",
     "tests/pure/test_control.py",
     "tests/pure/test_journal.py",
     "tests/pure/test_processes.py",
     "tests/pure/test_records.py",
+    "tests/reader/test_limits.py",
 )
 _LEFT_OUT: dict[str, str] = {}
 
