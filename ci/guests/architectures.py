@@ -71,6 +71,12 @@ class Architecture:
     suites: tuple[str, ...] = ("bookworm",)  # the first that the mirror has whole
 
     @property
+    def emulator(self) -> str:
+        """The program of qemu-user-static that runs its programs; none for what we are."""
+        names = {"armhf": "arm", "armel": "arm", "arm64": "aarch64", "ppc64el": "ppc64le"}
+        return f"qemu-{names.get(self.name, self.name)}"
+
+    @property
     def compiler(self) -> str:
         """The Debian package's and program's prefix."""
         return {"i386-linux-gnu": "i686-linux-gnu"}.get(self.triplet, self.triplet)

@@ -58,25 +58,23 @@ exec /bin/busybox switch_root /root /guest/init
 """
 
 
-class Image:
-    """The files that a machine is started with, in *work*."""
+class Root:
+    """A system of the architecture with lowconmon and its tests, in *work*."""
 
     def __init__(self, architecture: Architecture, work: Path) -> None:
         self._architecture, self._work = architecture, work
         self._root = work / "root"
-        self.kernel, self.initramfs = work / "kernel", work / "initramfs"
-        self.disk = work / "disk"
 
-    def make(self, arguments: list[str]) -> None:
-        """Make them all; *arguments*: pytest's, in the guest. Raises Failure, OSError."""
+    def make_root(self, arguments: list[str]) -> Path:
+        """Make it; *arguments*: pytest's, one a line. Raises Failure, OSError."""
         one = self._architecture
         self._suite = first_suite(one.suites, one.name)
         self._unpack_root()
         self._install()
-        (self._root / "guest/arguments").write_text(" ".join(arguments))
-        self._make_kernel()
-        run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", self._root,
-            self.disk, f"{_DISK_MB}M")  # fmt: skip
+        for name in ("init", "job"):
+            shutil.copy(Path(__file__).with_name(name), self._root / "guest")
+        (self._root / "guest/arguments").write_text("\n".join(arguments))
+        return self._root
 
     def _unpack_root(self) -> None:
         root = self._root
@@ -138,8 +136,6 @@ class Image:
         for info in site.glob("*.dist-info"):
             if re.sub(r"-.*", "", info.name) in {tool.removesuffix(".py") for tool in _TOOLS}:
                 shutil.copytree(info, tools / info.name)
-        shutil.copy(Path(__file__).with_name("init"), root / "guest/init")
-        (root / "guest/init").chmod(0o755)
 
     def _compile(self, target: Path) -> None:
         headers = self._work / "headers"
@@ -153,6 +149,22 @@ class Image:
         include = headers / "usr/include"
         compiler = f"{self._architecture.compiler}-gcc"
         run(compiler, *_FLAGS, f"-I{include / python}", f"-I{include}", source, "-o", target)
+
+
+class Image(Root):
+    """The files that a machine is started with, in *work*."""
+
+    def __init__(self, architecture: Architecture, work: Path) -> None:
+        super().__init__(architecture, work)
+        self.kernel, self.initramfs = work / "kernel", work / "initramfs"
+        self.disk = work / "disk"
+
+    def make(self, arguments: list[str]) -> None:
+        """Make them all; *arguments*: pytest's, in the guest. Raises Failure, OSError."""
+        self.make_root(arguments)
+        self._make_kernel()
+        run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", self._root,
+            self.disk, f"{_DISK_MB}M")  # fmt: skip
 
     def _make_kernel(self) -> None:
         machine, modules = self._architecture.machine, self._work / "kernel-root"

@@ -60,18 +60,23 @@ def own() -> Iterator[Own]:
 def interrupted() -> Callable[..., AbstractContextManager[list[int]]]:
     """Give a context in which signals with a Python handler break every call.
 
-    The third of them calls *finish*, which must make the call succeed.
+    The third of them calls *finish*, which must make the call succeed. Without *finish* they come
+    on: on a slow machine any of them may come before the call has begun, or within the handler.
     """
 
     @contextmanager
-    def interrupted(finish: Callable[[], object], after: int = 3) -> Iterator[list[int]]:
+    def interrupted(
+        finish: Callable[[], object] | None = None, after: int = 3
+    ) -> Iterator[list[int]]:
         seen: list[int] = []
+        finishes = [finish] if finish else []
 
         def handler(number: int, _frame: object) -> None:
             seen.append(number)
-            if len(seen) == after:
+            if len(seen) >= after and finishes:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                finish()
+                while finishes:  # one that was pending may have done it
+                    finishes.pop()()
 
         # pytest-timeout may be using them too
         old_handler = signal.signal(signal.SIGALRM, handler)
@@ -82,7 +87,7 @@ def interrupted() -> Callable[..., AbstractContextManager[list[int]]]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old_handler)
             signal.setitimer(signal.ITIMER_REAL, *old_timer)
-        assert len(seen) == after
+        assert len(seen) >= after
 
     return interrupted
 

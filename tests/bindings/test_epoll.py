@@ -141,5 +141,5 @@ def test_epoll_wait_on_another_descriptor_raises(own: Own) -> None:
 def test_a_signal_ends_epoll_wait_with_no_events(
     epoll_fd: int, interrupted: Callable[..., Any]
 ) -> None:
-    with interrupted(lambda: None, after=1):
+    with interrupted(after=1):
         assert syscalls.epoll_wait(epoll_fd) == []

@@ -283,7 +283,8 @@ def test_the_child_waits_until_wait_fd_was_read(spawner: Spawner, own: Own) -> N
         os.read(child.error_fd, 4)
     os.write(writer, b"all of this is taken")
     assert spawner.exec_error(child) is None
-    assert status_of(child.pid)["Name"] == "sleep"
+    # The kernel closes descriptors first and names the program afterwards.
+    wait_for(lambda: status_of(child.pid)["Name"] == "sleep")
     os.set_blocking(reader, False)
     with pytest.raises(BlockingIOError):
         os.read(reader, 1)
@@ -538,7 +539,7 @@ signal.pause()
             assert parent.stdout is not None
             pid = int(read_line(parent.stdout.fileno()))
             pidfd = own(syscalls.pidfd_open(pid))
-            assert status_of(pid)["Name"] == "sleep"
+            wait_for(lambda: status_of(pid)["Name"] == "sleep")  # see above
         finally:
             parent.kill()
         wait_for(pidfd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
 import shutil
 import subprocess
@@ -55,12 +54,24 @@ class RealContainer(Container):
         environment = ["PATH=/bin", "WHO=container"]
         ours = {"args": ["/bin/sh", "-c", script], "env": environment, "terminal": terminal}
         config["process"] |= {**ours, "cwd": "/", **process}
-        config["linux"]["cgroupsPath"] = f"/lowconmon-test-{self.life.directory.name}"
+        config["linux"]["cgroupsPath"] = f"/{cgroup_of(self.life)}"
         if memory:
             limits = {"limit": memory, "swap": memory}
             config["linux"].setdefault("resources", {})["memory"] = limits
         path.write_text(json.dumps(config))
         return self
+
+
+def cgroup_of(life: Life) -> str:
+    """Return the name of the cgroup of a life under a real runtime."""
+    return f"lowconmon-test-{life.directory.name}"
+
+
+def memory_limit(life: Life) -> int:
+    """Return the limit that the kernel has for the container's memory."""
+    name = cgroup_of(life)
+    path = f"{name}/memory.max" if UNIFIED else f"memory/{name}/memory.limit_in_bytes"
+    return int(Path("/sys/fs/cgroup", path).read_text())
 
 
 def make(life: Life, runtime: str) -> Container:
@@ -87,9 +98,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _ran:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(_ran.items()))
         terminalreporter.write_line(f"containers: {counts}")
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell which tests there are: the same on every architecture."""
-    ids = "\n".join(sorted(item.nodeid for item in session.items))
-    print(f"\nids: {hashlib.sha256(ids.encode()).hexdigest()[:16]}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import REAL, RUNTIMES
+from tests.containers.conftest import REAL, RUNTIMES, memory_limit
 from tests.life.test_hostrun_lives import Container
+from tests.support import ROOT
 from tests.support.life import Life, attach_accepted, packets, read_if_there, wait_until
+from tests.support.operators import exit_json
 from tests.support.rotation import backups
+from tests.support.witness import gone, number_in, parent
 
 every = pytest.mark.parametrize("container", RUNTIMES, indirect=True)
 real = pytest.mark.parametrize("container", [REAL], indirect=True)
@@ -133,12 +137,79 @@ def test_records_go_on_over_rotation_and_reopening(life: Life, container: Contai
 
 
 @real
-@pytest.mark.contract("OOM-3", "END-3")
-def test_a_container_over_its_memory_is_told_so(life: Life, container: Container) -> None:
-    container.configure("tail /dev/zero & wait $!; exit $?", memory=16 << 20)
+@pytest.mark.contract("OOM-3", "END-3", "REC-2")
+@pytest.mark.parametrize(
+    ("script", "cause", "number"),
+    [("exec tail /dev/zero", "oom", 9), ("tail /dev/zero & wait $!; exit $?", "exited", None)],
+    ids=["its first process", "another process"],
+)
+def test_a_container_over_its_memory_is_told_so(
+    life: Life, container: Container, script: str, cause: str, number: int | None
+) -> None:
+    container.configure(script, memory=16 << 20)
     life.start()
     life.pid()
+    assert memory_limit(life) == 16 << 20  # the kernel's word for it
     container.start()
     assert life.exit_status() == 137
     assert (life.persist_dir / "oom").exists()
+    assert (life.bundle / "oom").exists()
     life.wait_gone()
+    record = exit_json(life)
+    assert (record["status"], record["cause"], record["signal"]) == (137, cause, number)
+
+
+# It adopts what the runtime leaves, tells the runtime's status, and keeps its children until told.
+KEEPER = """
+import os, sys
+sys.path.insert(0, {root!r})
+from lowconmon import syscalls
+leave, done, *command = sys.argv[1:]
+syscalls.set_child_subreaper(True)
+pid = os.fork()
+if pid == 0:
+    os.execv(command[0], command)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+for fd in range(3):  # the container's streams
+    os.close(fd)
+with open(done, "w") as file:
+    file.write(f"{{status}} {{os.getpid()}}\\n")
+open(leave).read()
+"""
+
+
+@every
+@pytest.mark.contract("END-25", "END-3", "CASE-802")
+@pytest.mark.parametrize("first", ["its parent", "the container"])
+def test_a_container_that_is_another_processes_child_has_its_own_status(
+    life: Life, container: Container, first: str
+) -> None:
+    """Acceptable: 5, as soon as nobody else can reap it. Not acceptable: -1, or waiting for ever."""
+    container.configure("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+    plain, program, keeper = (life.directory / name for name in ("plain", "program", "keeper"))
+    leave, done = life.directory / "leave", life.directory / "done"
+    for path in (leave, done):
+        os.mkfifo(path)
+    program.write_text(KEEPER.format(root=str(ROOT)))
+    life.runtime.rename(plain)
+    life.script(f"""#!/bin/sh
+case " $* " in *" create "*) ;; *) exec {plain} "$@" ;; esac
+{sys.executable} {program} {leave} {done} {plain} "$@" &
+read status pid < {done}
+echo "$pid" > {keeper}
+exit "$status"
+""")
+    life.start()
+    pid = life.pid()
+    assert parent(pid) == number_in(keeper)
+    container.start()
+    wait_until(lambda: b"ready" in life.log.read_bytes(), "the trap")
+    if first == "its parent":
+        leave.write_text("")
+        wait_until(lambda: parent(pid) == life.monitor_pid(), "the inheritance")
+        os.kill(pid, 15)
+    else:
+        os.kill(pid, 15)
+        wait_until(lambda: gone(pid), "the zombie")
+        leave.write_text("")
+    assert life.exit_status() == 5
