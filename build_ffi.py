@@ -19,10 +19,11 @@ IN_CREATE IN_MODIFY IN_MOVED_FROM IN_MOVED_TO IN_DELETE IN_DELETE_SELF IN_ATTRIB
 IN_IGNORED F_SETPIPE_SZ F_GETPIPE_SZ
 F_ADD_SEALS F_GET_SEALS F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE
 CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
+M_TRIM_THRESHOLD M_MMAP_THRESHOLD
 """.split()
 
 HEADERS = """
-errno fcntl linux/capability linux/close_range linux/time_types signal stddef stdint stdio string sys/epoll
+errno fcntl linux/capability linux/close_range linux/time_types malloc signal stddef stdint stdio string sys/epoll
 sys/inotify sys/ioctl
 sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un termios unistd
 """.split()
@@ -305,6 +306,10 @@ static int lc_is_locked(int fd) {
 static int lc_close_range(unsigned int first, unsigned int last, unsigned int flags) {
     CHECKED(syscall(SYS_close_range, first, last, flags));
 }
+
+/* mallopt knows no errno: it returns 0 for what it does not take. */
+static int lc_mallopt(int parameter, int value) { return mallopt(parameter, value) ? 0 : -EINVAL; }
+static int lc_malloc_trim(size_t pad) { return malloc_trim(pad); }
 
 struct lc_spawn {
     int fds[4], new_session, terminal, death_signal, listen_pid_index; /* fds: 0-2, wait_fd */

@@ -349,3 +349,13 @@ def is_locked(fd: "Fd") -> bool:
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     """Close (or with CLOSE_RANGE_CLOEXEC mark) all descriptors of a range (close_range(2))."""
     _call(_lib.lc_close_range, first, last, flags)
+
+
+def mallopt(parameter: int, value: int) -> None:
+    """Tune the C library's allocator by one of the M_ parameters (mallopt(3)). OSError: EINVAL."""
+    _call(_lib.lc_mallopt, parameter, value)
+
+
+def malloc_trim(pad: int = 0) -> bool:
+    """Give freed memory but *pad* bytes back to the kernel; tell whether any was (malloc_trim(3))."""
+    return bool(_call(_lib.lc_malloc_trim, pad))
