@@ -19,7 +19,7 @@ IN_CREATE IN_MODIFY IN_MOVED_FROM IN_MOVED_TO IN_DELETE IN_DELETE_SELF IN_ATTRIB
 IN_IGNORED F_SETPIPE_SZ F_GETPIPE_SZ
 F_ADD_SEALS F_GET_SEALS F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE
 CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
-M_TRIM_THRESHOLD M_MMAP_THRESHOLD
+M_TRIM_THRESHOLD M_MMAP_THRESHOLD M_MXFAST
 """.split()
 
 HEADERS = """
@@ -286,6 +286,25 @@ static int lc_sendmmsg(int fd, struct iovec *parts, size_t *each, int count, int
         parts += each[i];
     }
     CHECKED(sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL));
+}
+
+/* Packets of the prefix and at most size bytes of the data each, as many as one sendmmsg takes;
+   returns how many bytes of the data went */
+static int64_t lc_send_pieces(int fd, const char *data, size_t length, const char *prefix,
+                              size_t prefix_size, size_t size, int flags) {
+    struct mmsghdr messages[64] = {0};
+    struct iovec parts[64][2];
+    size_t at = 0;
+    int i, sent;
+    if (size == 0) return -EINVAL;
+    for (i = 0; i < 64 && at < length; i++, at += size) {
+        parts[i][0] = (struct iovec){(void *)prefix, prefix_size};
+        parts[i][1] = (struct iovec){(void *)(data + at), length - at < size ? length - at : size};
+        messages[i].msg_hdr.msg_iov = parts[i];
+        messages[i].msg_hdr.msg_iovlen = 2;
+    }
+    sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : (size_t)sent * size < length ? (int64_t)(sent * size) : (int64_t)length;
 }
 
 static int lc_inotify_init1(void) { CHECKED(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)); }

@@ -305,6 +305,16 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
     return _call(_lib.lc_sendmmsg, _fd(fd), parts, list(map(len, messages)), len(messages), flags)
 
 
+def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:
+    """Send *data* in messages of *prefix* and at most *size* bytes, up to 64 (sendmmsg(2)).
+
+    Returns how many bytes of *data* went out. Raises OSError: EINVAL for a size below 1.
+    """
+    view = _ffi.from_buffer(data)
+    rest = prefix, len(prefix), max(size, 0), flags
+    return _call(_lib.lc_send_pieces, _fd(fd), view, len(view), *rest)
+
+
 def inotify_init1() -> int:
     """Return a non-blocking inotify descriptor (inotify_init1(2))."""
     return _call(_lib.lc_inotify_init1)

@@ -117,7 +117,7 @@ class Stdio:
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = _syscalls.read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
+            data = self._read_all(stream) if stream.fd >= 0 else b""
         except BlockingIOError:
             return False
         except OSError as error:
@@ -147,6 +147,18 @@ class Stdio:
         while stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
         return True
+
+    def _read_all(self, stream: Stream) -> bytes:
+        """Read a pipe once; of a terminal, which gives 4 KiB at a time, what is there."""
+        data = _syscalls.read(stream.fd, READ_SIZE)
+        try:
+            more = data if stream.terminal else b""
+            while more and len(data) < READ_SIZE // 2:
+                more = _syscalls.read(stream.fd, READ_SIZE // 2)
+                data += more
+        except OSError:  # EAGAIN, EIO: the next read meets it again
+            return data
+        return data
 
     def _give_back(self) -> None:
         """Give freed memory back to the system once the container is quiet."""

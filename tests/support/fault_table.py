@@ -66,6 +66,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("send", "", "EPIPE ECONNRESET ENOBUFS ENOMEM", "mute"),
     ("send_fds", "", "EAGAIN", ""),
     ("sendmmsg", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
+    ("send_pieces", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
     ("set_oflag", "", "EIO ENOTTY", ""),
     ("set_winsize", "", "EIO ENOTTY", ""),
     ("shutdown", "", "ENOTCONN", ""),
