@@ -1,8 +1,8 @@
-/* A runtime that costs next to nothing: it leaves a child that does $BENCH_JOB, and the child's pid.
+/* A runtime that costs next to nothing: it leaves a child, and the child's pid.
  *
- * The job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes (newline included), BATCH of them in
- * a write. The child first reads a byte from the FIFO $BENCH_GATE, and at the end waits there for
- * another. KIND "lines" goes on after that to exit with 0; "idle" writes one line for each byte.
+ * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
+ * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write.
+ * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -49,34 +49,47 @@ static int hand_over_terminal(const char *path)
     return slave;
 }
 
-static void work(void)
+static void do_job(const char *job)
 {
     long count = 0, size = 1, batch = 1, done, line, start, written, end;
-    char kind[16] = "lines", byte, *buffer;
-    const char *job = getenv("BENCH_JOB"), *path = getenv("BENCH_GATE");
-    int gate = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    char *buffer;
 
-    if (!path)
-        for (;;)
-            pause();
-    check(gate < 0, path);
-    sscanf(job ? job : "", "%15s %ld %ld %ld", kind, &count, &size, &batch);
+    sscanf(job, "%*s %ld %ld %ld", &count, &size, &batch);
     buffer = malloc(size * batch);
     for (line = 0; line < batch; line++) {
         memset(buffer + line * size, 'a' + line % 26, size - 1);
         buffer[(line + 1) * size - 1] = '\n';
     }
+    for (done = 0; done < count; done += batch) {
+        end = size * (count - done < batch ? count - done : batch);
+        for (start = 0; start < end; start += written) {
+            written = write(1, buffer + start, end - start);
+            check(written < 0, "write");
+        }
+    }
+    free(buffer);
+}
+
+static void work(void)
+{
+    char byte;
+    int gate = open(getenv("BENCH_GATE"), O_RDWR | O_CLOEXEC);
+
     while (read(gate, &byte, 1) == 1) {
         if (byte == 'q')
             _exit(7);
-        for (done = 0; done < count; done += batch) {
-            end = size * (count - done < batch ? count - done : batch);
-            for (start = 0; start < end; start += written) {
-                written = write(1, buffer + start, end - start);
-                check(written < 0, "write");
-            }
-        }
+        do_job(getenv("BENCH_JOB"));
     }
+}
+
+static int copy(void)
+{
+    static char buffer[65536];
+    ssize_t size;
+
+    while ((size = read(0, buffer, sizeof buffer)) > 0)
+        check(write(1, buffer, size) != size, "write");
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -85,7 +98,15 @@ int main(int argc, char **argv)
     int index, slave = -1;
     FILE *file;
     pid_t pid;
+    char job[100];
 
+    if (argc == 2 && !strcmp(argv[1], "copy"))
+        return copy();
+    if (argc == 6 && !strcmp(argv[1], "write")) {
+        snprintf(job, sizeof job, "%s %s %s %s", argv[2], argv[3], argv[4], argv[5]);
+        do_job(job);
+        return 0;
+    }
     for (index = 1; index + 1 < argc; index++) {
         if (!strcmp(argv[index], "--pid-file"))
             pid_file = argv[index + 1];
