@@ -19,10 +19,11 @@ IN_CREATE IN_MODIFY IN_MOVED_FROM IN_MOVED_TO IN_DELETE IN_DELETE_SELF IN_ATTRIB
 IN_IGNORED F_SETPIPE_SZ F_GETPIPE_SZ
 F_ADD_SEALS F_GET_SEALS F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE
 CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SYS_RESOURCE
+M_TRIM_THRESHOLD M_MMAP_THRESHOLD M_MXFAST
 """.split()
 
 HEADERS = """
-errno fcntl linux/capability linux/close_range linux/time_types signal stddef stdint stdio string sys/epoll
+errno fcntl linux/capability linux/close_range linux/time_types malloc signal stddef stdint stdio string sys/epoll
 sys/inotify sys/ioctl
 sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un sys/wait termios unistd
 """.split()
@@ -330,6 +331,25 @@ static int lc_sendmmsg(int fd, struct iovec *parts, size_t *each, int count, int
     CHECKED(sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL));
 }
 
+/* Packets of the prefix and at most size bytes of the data each, as many as one sendmmsg takes;
+   returns how many bytes of the data went */
+static int64_t lc_send_pieces(int fd, const char *data, size_t length, const char *prefix,
+                              size_t prefix_size, size_t size, int flags) {
+    struct mmsghdr messages[64] = {0};
+    struct iovec parts[64][2];
+    size_t at = 0;
+    int i, sent;
+    if (size == 0) return -EINVAL;
+    for (i = 0; i < 64 && at < length; i++, at += size) {
+        parts[i][0] = (struct iovec){(void *)prefix, prefix_size};
+        parts[i][1] = (struct iovec){(void *)(data + at), length - at < size ? length - at : size};
+        messages[i].msg_hdr.msg_iov = parts[i];
+        messages[i].msg_hdr.msg_iovlen = 2;
+    }
+    sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : (size_t)sent * size < length ? (int64_t)(sent * size) : (int64_t)length;
+}
+
 static int lc_inotify_init1(void) { CHECKED(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)); }
 
 static int lc_inotify_add_watch(int fd, const char *path, uint32_t mask) {
@@ -348,6 +368,10 @@ static int lc_is_locked(int fd) {
 static int lc_close_range(unsigned int first, unsigned int last, unsigned int flags) {
     CHECKED(syscall(SYS_close_range, first, last, flags));
 }
+
+/* mallopt knows no errno: it returns 0 for what it does not take. */
+static int lc_mallopt(int parameter, int value) { return mallopt(parameter, value) ? 0 : -EINVAL; }
+static int lc_malloc_trim(size_t pad) { return malloc_trim(pad); }
 
 struct lc_spawn {
     int fds[4], new_session, terminal, death_signal, listen_pid_index; /* fds: 0-2, wait_fd */

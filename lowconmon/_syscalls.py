@@ -305,6 +305,16 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
     return _call(_lib.lc_sendmmsg, _fd(fd), parts, list(map(len, messages)), len(messages), flags)
 
 
+def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:
+    """Send *data* in messages of *prefix* and at most *size* bytes, up to 64 (sendmmsg(2)).
+
+    Returns how many bytes of *data* went out. Raises OSError: EINVAL for a size below 1.
+    """
+    view = _ffi.from_buffer(data)
+    rest = prefix, len(prefix), max(size, 0), flags
+    return _call(_lib.lc_send_pieces, _fd(fd), view, len(view), *rest)
+
+
 def inotify_init1() -> int:
     """Return a non-blocking inotify descriptor (inotify_init1(2))."""
     return _call(_lib.lc_inotify_init1)
@@ -349,3 +359,13 @@ def is_locked(fd: "Fd") -> bool:
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     """Close (or with CLOSE_RANGE_CLOEXEC mark) all descriptors of a range (close_range(2))."""
     _call(_lib.lc_close_range, first, last, flags)
+
+
+def mallopt(parameter: int, value: int) -> None:
+    """Tune the C library's allocator by one of the M_ parameters (mallopt(3)). OSError: EINVAL."""
+    _call(_lib.lc_mallopt, parameter, value)
+
+
+def malloc_trim(pad: int = 0) -> bool:
+    """Give freed memory but *pad* bytes back to the kernel; tell whether any was (malloc_trim(3))."""
+    return bool(_call(_lib.lc_malloc_trim, pad))

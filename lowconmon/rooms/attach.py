@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_CLIENTS = 64
 MAX_QUEUE = 1 << 20  # bytes
 _PACKET = 8192  # bytes behind the type byte: podman reads 8193
-_PACKET_COST = 128  # what a queued packet costs beside its bytes
+_READ_COST = 128  # what a queued read costs beside its bytes
 _BACKLOG = 10
 _RETRY_MS, _FLUSH_MS = 100, 1000
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -29,11 +29,11 @@ _GONE = {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN}
 class Client:
     """One attached client; owns its socket."""
 
-    __slots__ = ("deaf", "ended", "fd", "packets", "progress_ns", "queued", "sent")
+    __slots__ = ("deaf", "ended", "fd", "progress_ns", "queued", "reads", "sent")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.packets: list[tuple[bytes, memoryview]] = []  # (type, data)
+        self.reads: list[tuple[bytes, memoryview]] = []  # (type of their packets, data)
         self.queued = 0
         self.progress_ns = 0  # when it last took something, or began to wait
         self.sent = self.ended = False  # it has sent input; it will send no more
@@ -93,16 +93,13 @@ class Attach:
         """Queue *data* for every client and send what they take."""
         if not self._clients:
             return
-        view = memoryview(data)
-        starts = range(0, len(data), _PACKET)
-        packets = [(packet_type, view[start : start + _PACKET]) for start in starts]
         for client in self._clients.copy():
             # Only a drain delivers to a full client; past twice its share the rest is lost to it.
             if client.deaf or client.queued >= 2 * MAX_QUEUE:
                 continue
-            waits = bool(client.packets)
-            client.packets += packets
-            client.queued += len(data) + _PACKET_COST * len(packets)
+            waits = bool(client.reads)
+            client.reads.append((packet_type, memoryview(data)))
+            client.queued += len(data) + _READ_COST
             if not waits:
                 client.progress_ns = monotonic_ns()
                 self._send(client)
@@ -129,7 +126,7 @@ class Attach:
         self._flushed = flushed
         self._loop.call_later(_FLUSH_MS, self.detach)
         for client in self._clients.copy():
-            if not client.packets:
+            if not client.reads:
                 self._drop(client)
 
     def detach(self) -> None:
@@ -227,10 +224,15 @@ class Attach:
 
     def _send(self, client: Client) -> None:
         try:
-            while client.packets:
-                count = _syscalls.sendmmsg(client.fd, client.packets[:64], _syscalls.MSG_DONTWAIT)
-                client.queued -= sum(len(data) + _PACKET_COST for _, data in client.packets[:count])
-                del client.packets[:count]
+            while client.reads:
+                kind, data = client.reads[0]
+                flags = _syscalls.MSG_DONTWAIT
+                sent = _syscalls.send_pieces(client.fd, data, kind, _PACKET, flags)
+                client.reads[0] = kind, data[sent:]
+                if sent == len(data):
+                    del client.reads[0]
+                    sent += _READ_COST
+                client.queued -= sent
                 client.progress_ns = monotonic_ns()
         except BlockingIOError:
             self._loop.add_writer(client.fd, lambda: self._send(client))
@@ -238,7 +240,7 @@ class Attach:
             if error.errno not in _GONE:
                 self._diagnostics.warn("Failed to write to socket", error)
             self._deafen(client)
-        if not client.packets:
+        if not client.reads:
             self._loop.remove_writer(client.fd)
             if self._flushed or (client.deaf and client.ended):
                 self._drop(client)
@@ -246,13 +248,13 @@ class Attach:
 
     def _deafen(self, client: Client) -> None:
         client.deaf, client.queued = True, 0
-        client.packets.clear()
+        client.reads.clear()
         self._on_change()
 
     def _check_stalls(self) -> None:
         limit_ns = monotonic_ns() - self._stall_ms * 1_000_000
         for client in self._clients.copy():
-            if client.packets and client.progress_ns <= limit_ns:
+            if client.reads and client.progress_ns <= limit_ns:
                 self._diagnostics.warn("an attach client took nothing for too long: detached")
                 self._drop(client)
         if self._listener_fd >= 0:

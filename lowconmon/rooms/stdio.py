@@ -19,6 +19,10 @@ READ_SIZE = 65536
 _MAX_HELD = 1 << 22  # bytes a stream, before the start succeeded; the last ones count
 _QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
 _HANGUP_MS = 100
+_KEPT = 1 << 21  # bytes of freed memory that are kept under load; most reads need 200 KiB
+_MAPPED = 1 << 19  # what is larger is not kept: the most that a 32-bit C library lets us say
+_LOAD = 1 << 20  # bytes read since it was given back that make it worth a look
+_CALM_MS = 1000
 
 
 class Stream:
@@ -37,7 +41,7 @@ class Stdio:
     """The container's outputs; *deliver* gets each read as (stream, time in ns, data)."""
 
     __slots__ = (
-        *("_deliver", "_drain_until", "_drained", "_holding", "_last_read_ns", "_loop"),
+        *("_deliver", "_drain_until", "_drained", "_holding", "_last_read_ns", "_load", "_loop"),
         *("_paused", "_streams", "sizes"),
     )
 
@@ -47,7 +51,9 @@ class Stdio:
         self.sizes: dict[bytes, int] = {}  # bytes that came of each stream
         self._paused, self._holding = False, True
         self._drained: Callable[[], object] | None = None
-        self._drain_until = self._last_read_ns = 0
+        self._drain_until = self._last_read_ns = self._load = 0
+        _syscalls.mallopt(_syscalls.M_MMAP_THRESHOLD, _MAPPED)
+        _syscalls.mallopt(_syscalls.M_TRIM_THRESHOLD, _KEPT)
 
     def add(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool = False) -> None:
         """Take over the reading end *fd*, which is ours alone, and read it."""
@@ -111,7 +117,7 @@ class Stdio:
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = _syscalls.read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
+            data = self._read_all(stream) if stream.fd >= 0 else b""
         except BlockingIOError:
             return False
         except OSError as error:
@@ -130,6 +136,9 @@ class Stdio:
             return False
         self._last_read_ns = monotonic_ns()
         self.sizes[stream.name] = self.sizes.get(stream.name, 0) + len(data)
+        if self._load < _LOAD <= self._load + len(data):
+            self._loop.call_later(_CALM_MS, self._give_back)
+        self._load += len(data)
         if not self._holding:
             self._deliver(stream, time_ns(), data)
             return True
@@ -138,6 +147,26 @@ class Stdio:
         while stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
         return True
+
+    def _read_all(self, stream: Stream) -> bytes:
+        """Read a pipe once; of a terminal, which gives 4 KiB at a time, what is there."""
+        data = _syscalls.read(stream.fd, READ_SIZE)
+        try:
+            more = data if stream.terminal else b""
+            while more and len(data) < READ_SIZE // 2:
+                more = _syscalls.read(stream.fd, READ_SIZE // 2)
+                data += more
+        except OSError:  # EAGAIN, EIO: the next read meets it again
+            return data
+        return data
+
+    def _give_back(self) -> None:
+        """Give freed memory back to the system once the container is quiet."""
+        if monotonic_ns() - self._last_read_ns < _CALM_MS * 1_000_000:
+            self._loop.call_later(_CALM_MS, self._give_back)
+        else:
+            self._load = 0
+            _syscalls.malloc_trim()
 
     def _check_drained(self) -> None:
         drained, now = self._drained, monotonic_ns()

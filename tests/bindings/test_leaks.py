@@ -231,6 +231,17 @@ def _set_name(things: Things) -> Call:
 
 
 @case
+def _mallopt(_: Things) -> Call:
+    wrong = failing(syscalls.mallopt, syscalls.M_MXFAST, 1_000_000)
+    return both(lambda: syscalls.mallopt(syscalls.M_TRIM_THRESHOLD, 128 * 1024), wrong)
+
+
+@case
+def _malloc_trim(_: Things) -> Call:
+    return lambda: syscalls.malloc_trim(1 << 20)
+
+
+@case
 def _keep_effective(_: Things) -> Call:
     return lambda: syscalls.keep_effective(range(64))
 
@@ -395,6 +406,18 @@ def _read_only_data(things: Things) -> Call:
         assert syscalls.read_only_data(b, 65536) == b"data"
 
     return both(call, failing(syscalls.read_only_data, b, 10))
+
+
+@case
+def _send_pieces(things: Things) -> Call:
+    a, b = things.pair()
+
+    def call() -> None:
+        assert syscalls.send_pieces(a, bytes(10_000), b"\x02", 1000) == 10_000
+        for _ in range(10):
+            os.read(b, 2000)
+
+    return both(call, failing(syscalls.send_pieces, a, b"x", b"", 0))
 
 
 @case

@@ -415,6 +415,55 @@ def test_a_message_of_more_parts_than_the_kernel_takes_is_refused(
     assert syscalls.sendmmsg(a, [[b"x"], [b"x"] * 1025]) == 1
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 63, 64, 65, 200])
+def test_pieces_are_cut_and_prefixed(pair: Callable[[int], tuple[int, int]], size: int) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    data = bytes(range(64))
+    sent = syscalls.send_pieces(a, memoryview(bytearray(data)), b"\x02\0", size, MSG_DONTWAIT)
+    assert sent == 64
+    pieces = [data[start : start + size] for start in range(0, 64, size)]
+    assert [syscalls.recv_fds(b, 300, 0)[0] for _ in pieces] == [b"\x02\0" + it for it in pieces]
+    with pytest.raises(BlockingIOError):
+        syscalls.recv_fds(b, 300, 0, MSG_DONTWAIT)
+
+
+def test_at_most_64_pieces_go_at_once_and_the_rest_can_follow(
+    pair: Callable[[int], tuple[int, int]], handle: Callable[[int], Any]
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    data = bytes(range(200))
+    assert syscalls.send_pieces(handle(a), data, b"", 2, MSG_DONTWAIT) == 128
+    assert syscalls.send_pieces(a, data[128:], b"", 2, MSG_DONTWAIT) == 72
+    assert b"".join(syscalls.recv_fds(b, 9, 0, MSG_DONTWAIT)[0] for _ in range(100)) == data
+    assert syscalls.send_pieces(a, b"", b"x", 2) == 0
+
+
+def test_pieces_stop_where_the_peer_is_full(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    with socket.socket(fileno=os.dup(a)) as twin:
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    data = os.urandom(400_000)
+    sent = syscalls.send_pieces(a, data, b"\x02", 8192, MSG_DONTWAIT)
+    assert 0 < sent < len(data)
+    assert sent % 8192 == 0
+    with pytest.raises(BlockingIOError):
+        syscalls.send_pieces(a, data[sent:], b"\x02", 8192, MSG_DONTWAIT)
+    received = b""
+    while len(received) < len(data):
+        received += syscalls.recv_fds(b, 10_000, 0, MSG_DONTWAIT)[0][1:]
+        if sent < len(data):
+            with contextlib.suppress(BlockingIOError):
+                sent += syscalls.send_pieces(a, data[sent:], b"\x02", 8192, MSG_DONTWAIT)
+    assert received == data
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_pieces_have_a_size(pair: Callable[[int], tuple[int, int]], size: int) -> None:
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.send_pieces(pair(SOCK_SEQPACKET)[0], b"x", b"", size)
+    assert caught.value.errno == errno.EINVAL
+
+
 # Signals
 
 
@@ -431,6 +480,7 @@ def full(pair: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
         (lambda fd: syscalls.send(fd, b"end"), 3),
         (lambda fd: syscalls.send_fds(fd, b"end", [0]), 3),
         (lambda fd: syscalls.sendmmsg(fd, [[b"end"]]), 1),
+        (lambda fd: syscalls.send_pieces(fd, b"end", b"", 3), 3),
     ],
 )
 def test_sending_goes_on_after_signals(

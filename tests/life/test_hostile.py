@@ -75,6 +75,22 @@ def count_until(client: socket.socket, size: int, memory: Memory) -> int:
     return found
 
 
+@pytest.mark.contract("CASE-1202")
+def test_what_a_flood_needed_is_given_back_when_it_is_over(life: Life) -> None:
+    """Acceptable: some memory is kept while the flood lasts. Not acceptable: for ever."""
+    life.stub("read line; head -c 64000000 /dev/zero | tr '\\0' '\\n'; echo done >&2; read line")
+    life.start("-i")
+    life.pid()
+    monitor, client = life.monitor_pid(), attach_accepted(life)
+    before = private_kib(monitor)
+    client.send(b"go\n")
+    while client.recv(8193)[:1] != b"\3":
+        continue
+    wait_until(lambda: private_kib(monitor) - before < 256, "memory is given back")
+    client.send(b"end\n")
+    assert life.exit_status() == 0
+
+
 @pytest.mark.contract("CASE-1201", "CASE-1202")
 @pytest.mark.parametrize("line", ["y", "x" * 4000, ""], ids=["short", "long", "empty"])
 def test_a_flood_of_lines_through_a_terminal(life: Life, line: str) -> None:

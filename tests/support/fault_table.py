@@ -66,6 +66,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("send", "", "EPIPE ECONNRESET ENOBUFS ENOMEM", "mute"),
     ("send_fds", "", "EAGAIN", ""),
     ("sendmmsg", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
+    ("send_pieces", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
     ("set_oflag", "", "EIO ENOTTY", ""),
     ("set_winsize", "", "EIO ENOTTY", ""),
     ("shutdown", "", "ENOTCONN", ""),
@@ -99,6 +100,8 @@ CANNOT_FAIL: dict[tuple[str, str], str] = {
     ("set_name", ""): "takes any name",
     ("sigprocmask", ""): "takes any mask",
     ("peer_uid", ""): "of a connected socket",
+    ("mallopt", ""): "takes these values on every architecture",
+    ("malloc_trim", ""): "no error is told",
     ("send_fds", ""): "is send",
 }
 

@@ -35,7 +35,7 @@ NOTHING = (
 FOREVER = "forever"
 
 # How a call is cut short. Data must not get lost, so the request is cut and not the answer.
-CUT_DATA = ("write", "send", "send_fds")  # the second argument is bytes
+CUT_DATA = ("write", "send", "send_fds", "send_pieces")  # the second argument is bytes
 CUT_LIST = ("sendmmsg",)  # the second argument is a list of messages
 CUT_SIZE = ("read", "pread", "recv_fds")  # the second argument is a size
 CUT_BUFFERS = ("readv",)  # the second argument is a list of buffers to fill

@@ -1,0 +1,219 @@
+"""Live one life for a measurement, under either monitor, with a runtime that costs next to nothing.
+
+Processor time is what the scheduler has counted for the monitor (proc(5), schedstat), in seconds: a
+busy machine bends it less than it bends the clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.life import Life, attach_accepted, wait_until
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / ".work/bench"
+STUB = WORK / "stub"
+PROGRAMS = {
+    "conmon": "/usr/bin/conmon",
+    "lowconmon": str(ROOT / ".work/prefix/libexec/podman/conmon"),
+}
+BARE = ["/usr/bin/python3", "-ISB", "-c"]
+BARE_IMPORTS = (
+    "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
+)
+SECONDS = 300.0  # a row that takes longer hangs
+
+
+def make_stub() -> None:
+    """Compile the runtime."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).with_name("stub.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", STUB, source], check=True)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of all threads of a process."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def private_kib(pid: int) -> int:
+    """Return what memory is the process's alone."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"Private_\w+:\s+(\d+)", text))
+
+
+class Measured(Life):
+    """A life whose container does a job (see stub.c) each time it is let go."""
+
+    def __init__(self, directory: Path, program: str, job: str) -> None:
+        super().__init__(directory)
+        self.command = [program]
+        self.runtime = STUB
+        os.mkfifo(directory / "gate")
+        self.gate = os.open(directory / "gate", os.O_RDWR)
+        self.environment |= {"BENCH_JOB": job, "BENCH_GATE": str(directory / "gate")}
+        kind, count, size, _ = job.split()
+        self.total = int(count) * int(size) * (kind != "none")
+
+    def go(self) -> None:
+        """Let the container do its job."""
+        os.write(self.gate, b"g")
+
+    def quit(self) -> None:
+        """Let the container end, with 7."""
+        os.write(self.gate, b"q")
+
+    def text_logged(self) -> bool:
+        """Tell whether the log has the whole job: it is longer than the text, and at rest."""
+        before = self.log.stat().st_size
+        time.sleep(0.02)
+        return self.total <= before == self.log.stat().st_size
+
+
+@contextlib.contextmanager
+def life(program: str, job: str, *options: str, start: bool = True) -> Iterator[Measured]:
+    """Give a life in a directory in memory, started, and end it."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir="/dev/shm"))
+    one = Measured(directory, PROGRAMS[program], job)
+    try:
+        if start:
+            one.start(*options)
+            one.pid()
+        yield one
+        if start:
+            one.quit()
+            one.exit_status()
+            one.wait_gone()
+    finally:
+        one.end()
+        os.close(one.gate)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def logging_s(program: str, job: str, *options: str) -> float:
+    """Return the processor time that logging a job costs."""
+    with life(program, job, *options) as one:
+        pid = one.monitor_pid()
+        before = cpu_s(pid)
+        one.go()
+        wait_until(one.text_logged, "the log", SECONDS)
+        return cpu_s(pid) - before
+
+
+def copying_s(job: str) -> float:
+    """Return the processor time of a bare copy of a job by read and write, 64 KiB at a time."""
+    kind, count, size, batch = job.split()
+    source = subprocess.Popen([STUB, "write", kind, count, size, batch], stdout=subprocess.PIPE)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file, source:
+        copy = subprocess.Popen([STUB, "copy"], stdin=source.stdout, stdout=file)
+        _, _, usage = os.wait4(copy.pid, 0)
+        copy.returncode = 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def attached_s(program: str, job: str, count: int) -> float:
+    """Return the processor time that logging a job and sending it to some clients costs."""
+
+    def read(client: socket.socket) -> None:
+        packet, left = bytearray(8193), one.total
+        client.settimeout(SECONDS)
+        while left > 0:
+            left -= client.recv_into(packet) - 1
+
+    with life(program, job) as one:
+        readers = [
+            threading.Thread(target=read, args=(attach_accepted(one),)) for _ in range(count)
+        ]
+        for reader in readers:
+            reader.start()
+        pid = one.monitor_pid()
+        before = cpu_s(pid)
+        one.go()
+        for reader in readers:
+            reader.join(SECONDS)
+        wait_until(one.text_logged, "the log", SECONDS)
+        return cpu_s(pid) - before
+
+
+def starting_s(program: str) -> float:
+    """Return the time from the start of the program to the container's pid on the sync pipe."""
+    with life(program, "none 0 1 1", start=False) as one:
+        begun = time.monotonic()
+        one.start(wait=False)
+        one.pid()
+        taken = time.monotonic() - begun
+        one.quit()
+        one.exit_status()
+    return taken
+
+
+def running_s(command: list[str]) -> float:
+    """Return the time that a command takes."""
+    begun = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - begun
+
+
+def latency_s(program: str, lines: int = 200) -> float:
+    """Return the mean time of a line from an idle container until it is in the log."""
+    with life(program, "lines 1 80 1") as one:
+        taken, size = 0.0, 0
+        for _ in range(lines):
+            time.sleep(0.005)
+            begun = time.monotonic()
+            one.go()
+            while (now := one.log.stat().st_size) == size:
+                continue
+            taken, size = taken + time.monotonic() - begun, now
+    return taken / lines
+
+
+def recording_s(program: str) -> float:
+    """Return the time from the container's end to its exit file, without fsync."""
+    with life(program, "none 0 1 1", "--no-sync-log", start=False) as one:
+        one.start("--no-sync-log")
+        one.pid()
+        path = one.exit_dir / one.cid
+        begun = time.monotonic()
+        one.quit()
+        while not path.exists():
+            continue
+        return time.monotonic() - begun
+
+
+def idle_kib(program: str) -> float:
+    """Return the private memory of an idle monitor."""
+    with life(program, "none 0 1 1") as one:
+        return private_kib(one.monitor_pid())
+
+
+def bare_kib() -> float:
+    """Return the private memory of a Python with what the monitor imports of others."""
+    command = [*BARE, BARE_IMPORTS + "; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        next(process.stdout or iter(()))
+        return private_kib(process.pid)
+
+
+def instructions(command: list[str], **popen: object) -> float:
+    """Return the instructions, in millions, of a command and what it forks (but not executes)."""
+    with tempfile.TemporaryDirectory() as directory:
+        valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        log = f"--log-file={directory}/%p"
+        subprocess.run([*valgrind, log, *command], check=True, stdout=subprocess.DEVNULL, **popen)  # type: ignore[call-overload]
+        texts = [path.read_text() for path in Path(directory).iterdir()]
+        return sum(int(re.findall(r"Collected : (\d+)", text)[0]) for text in texts) / 1e6

@@ -1,0 +1,134 @@
+/* A runtime that costs next to nothing: it leaves a child, and the child's pid.
+ *
+ * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
+ * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write.
+ * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+static void check(int failed, const char *what)
+{
+    if (failed) {
+        perror(what);
+        exit(1);
+    }
+}
+
+static int hand_over_terminal(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {"pty", 3};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control.space};
+    int master = posix_openpt(O_RDWR | O_NOCTTY), fd = socket(AF_UNIX, SOCK_STREAM, 0), slave;
+
+    check(master < 0 || grantpt(master) || unlockpt(master), "posix_openpt");
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    check(connect(fd, (struct sockaddr *)&address, sizeof address), "connect");
+    control.head.cmsg_level = SOL_SOCKET;
+    control.head.cmsg_type = SCM_RIGHTS;
+    control.head.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.head), &master, sizeof master);
+    check(sendmsg(fd, &message, 0) < 0, "sendmsg");
+    close(fd);
+    close(master);
+    return slave;
+}
+
+static void do_job(const char *job)
+{
+    long count = 0, size = 1, batch = 1, done, line, start, written, end;
+    char *buffer;
+
+    sscanf(job, "%*s %ld %ld %ld", &count, &size, &batch);
+    buffer = malloc(size * batch);
+    for (line = 0; line < batch; line++) {
+        memset(buffer + line * size, 'a' + line % 26, size - 1);
+        buffer[(line + 1) * size - 1] = '\n';
+    }
+    for (done = 0; done < count; done += batch) {
+        end = size * (count - done < batch ? count - done : batch);
+        for (start = 0; start < end; start += written) {
+            written = write(1, buffer + start, end - start);
+            check(written < 0, "write");
+        }
+    }
+    free(buffer);
+}
+
+static void work(void)
+{
+    char byte;
+    int gate = open(getenv("BENCH_GATE"), O_RDWR | O_CLOEXEC);
+
+    while (read(gate, &byte, 1) == 1) {
+        if (byte == 'q')
+            _exit(7);
+        do_job(getenv("BENCH_JOB"));
+    }
+}
+
+static int copy(void)
+{
+    static char buffer[65536];
+    ssize_t size;
+
+    while ((size = read(0, buffer, sizeof buffer)) > 0)
+        check(write(1, buffer, size) != size, "write");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *console = NULL, *pid_file = NULL;
+    int index, slave = -1;
+    FILE *file;
+    pid_t pid;
+    char job[100];
+
+    if (argc == 2 && !strcmp(argv[1], "copy"))
+        return copy();
+    if (argc == 6 && !strcmp(argv[1], "write")) {
+        snprintf(job, sizeof job, "%s %s %s %s", argv[2], argv[3], argv[4], argv[5]);
+        do_job(job);
+        return 0;
+    }
+    for (index = 1; index + 1 < argc; index++) {
+        if (!strcmp(argv[index], "--pid-file"))
+            pid_file = argv[index + 1];
+        if (!strcmp(argv[index], "--console-socket"))
+            console = argv[index + 1];
+    }
+    if (console)
+        slave = hand_over_terminal(console);
+    pid = fork();
+    check(pid < 0, "fork");
+    if (pid == 0) {
+        if (slave >= 0) {
+            setsid();
+            ioctl(slave, TIOCSCTTY, 0);
+            for (index = 0; index < 3; index++)
+                dup2(slave, index);
+            close(slave);
+        }
+        work();
+        _exit(1);
+    }
+    file = fopen(pid_file, "w");
+    check(!file || fprintf(file, "%d", pid) < 0 || fclose(file), "pid file");
+    return 0;
+}
