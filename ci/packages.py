@@ -24,7 +24,9 @@ from .guests.debs import Failure, first_suite, unpack
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OUT = CHECKOUT / ".work/deb"
-_TOOLS = "build-essential debhelper dh-python libpython3-dev lintian python3-cffi python3-setuptools"
+_TOOLS = (
+    "build-essential debhelper dh-python libpython3-dev lintian python3-cffi python3-setuptools"
+)
 _KEPT = (".deb", ".dsc", ".tar.gz", ".tar.xz")
 _UNLIKE = (
     ("a", 0o022, {"LC_ALL": "C.UTF-8", "TZ": "UTC"}),
@@ -71,7 +73,7 @@ def install_missing(foreign: list[str]) -> None:
             DEBIAN_FRONTEND="noninteractive")  # fmt: skip
 
 
-def unpack_source(top: Path) -> Path:
+def take_source(top: Path) -> None:
     """Put the checkout, changes that are not committed included, and its tarball below *top*."""
     version = run("dpkg-parsechangelog", "-S", "Version").strip().rpartition("-")[0]
     epoch = run("dpkg-parsechangelog", "-S", "Timestamp").strip()
@@ -87,14 +89,13 @@ def unpack_source(top: Path) -> Path:
         *("--use-compress-program=gzip -9n", "-cf", top / f"lowconmon_{version}.orig.tar.gz", "."),
         cwd=tree,
     )
-    return tree
 
 
 def fetch(architecture: str, headers: Path, libc: Path) -> dict[str, str]:
     """Unpack an architecture's Python headers and libc6; return what tells a build where they are."""
     suite = first_suite(ARCHITECTURES[architecture].suites, architecture)
     (python,) = [name for name in suite.depends("python3") if re.fullmatch(r"python3\.\d+", name)]
-    headers.mkdir()
+    headers.mkdir(parents=True)
     unpack(suite.fetch(f"lib{python}-dev", alone=True), headers)
     run("dpkg-deb", "-R", *suite.fetch("libc6", alone=True), libc)
     include = headers / "usr/include"
@@ -103,8 +104,8 @@ def fetch(architecture: str, headers: Path, libc: Path) -> dict[str, str]:
     return {"DEB_CPPFLAGS_APPEND": flags, "LIBRARIES": str(libc)}
 
 
-def build(architecture: str, native: str, work: Path) -> list[Path]:
-    """Build twice; return the files of the first build. Raises Failure when they differ."""
+def build(architecture: str, native: str, source: Path, work: Path) -> list[Path]:
+    """Build *source* twice below *work*; return the files of the first build. Raises Failure when they differ."""
     more = {"DEB_BUILD_OPTIONS": "noautodbgsym"}
     command = ["dpkg-buildpackage", "-us", "-uc", "-F"]
     if architecture != native:
@@ -115,8 +116,9 @@ def build(architecture: str, native: str, work: Path) -> list[Path]:
     made = []
     for name, umask, unlike in _UNLIKE:
         top = work / name
-        top.mkdir(parents=True)
-        run(*command, cwd=unpack_source(top), umask=umask, **more, **unlike)
+        shutil.copytree(source, top)
+        (tree,) = top.glob("*/")
+        run(*command, cwd=tree, umask=umask, **more, **unlike)
         made.append({path.name: path for path in top.iterdir() if path.name.endswith(_KEPT)})
     one, other = made
     unequal = [name for name in one.keys() | other.keys()
@@ -146,20 +148,28 @@ def main() -> int:
     try:
         install_missing([name for name in wanted if name != native])
         made = []
-        for name in wanted:
-            begun = time.monotonic()
-            with tempfile.TemporaryDirectory(prefix="lowconmon-deb-") as work:
-                files = build(name, native, Path(work))
-            made += [path for path in files if path.suffix in (".deb", ".dsc")]
-            names = " ".join(sorted(path.name for path in files))
-            print(f"{name}: {names}: two builds are equal ({time.monotonic() - begun:.0f} s)", flush=True)
+        with tempfile.TemporaryDirectory(prefix="lowconmon-deb-") as directory:
+            work = Path(directory)
+            take_source(work / "source")
+            for name in wanted:
+                begun = time.monotonic()
+                files = build(name, native, work / "source", work / name)
+                made += [path for path in files if path.suffix in (".deb", ".dsc")]
+                names = " ".join(sorted(path.name for path in files))
+                seconds = f"{time.monotonic() - begun:.0f} s"
+                print(f"{name}: {names}: two builds are equal ({seconds})", flush=True)
         print(run("lintian", "--allow-root", "--no-cfg", "--fail-on=error,warning", *made), end="")
         print("lintian: no errors, no warnings", flush=True)
     except (Failure, OSError, subprocess.SubprocessError) as failure:
         print(f"ci/deb: {failure}", file=sys.stderr)
         return 1
     if options.check:
-        check = [CHECKOUT / "ci/clean-root", "--bring", ".work/deb", "ci/deb-check"]
+        check: list[str | Path] = [
+            CHECKOUT / "ci/clean-root",
+            "--bring",
+            ".work/deb",
+            "ci/deb-check",
+        ]
         return subprocess.run(check, check=False).returncode
     return 0
 
