@@ -173,15 +173,25 @@ static int lc_waitid_rusage(int id_type, int id, int options, int64_t *values) {
     return info.si_pid != 0;
 }
 
-static int lc_set_child_subreaper(int on) { CHECKED(prctl(PR_SET_CHILD_SUBREAPER, on, 0, 0, 0)); }
-
-static int lc_get_child_subreaper(void) {
-    int on = 0;
-    return prctl(PR_GET_CHILD_SUBREAPER, &on, 0, 0, 0) < 0 ? -errno : on;
+/* prctl(2) has variable arguments and takes longs out of them; an int has no upper half. */
+static int set_process(int option, unsigned long value) {
+    CHECKED(prctl(option, value, 0UL, 0UL, 0UL));
 }
 
-static int lc_set_pdeathsig(int signal) { CHECKED(prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)); }
-static int lc_set_name(const char *name) { CHECKED(prctl(PR_SET_NAME, name, 0, 0, 0)); }
+static int lc_set_child_subreaper(int on) {
+    return set_process(PR_SET_CHILD_SUBREAPER, (unsigned long)on);
+}
+
+static int lc_get_child_subreaper(void) {
+    int on = 0, result = set_process(PR_GET_CHILD_SUBREAPER, (unsigned long)&on);
+    return result < 0 ? result : on;
+}
+
+static int lc_set_pdeathsig(int signal) {
+    return set_process(PR_SET_PDEATHSIG, (unsigned long)signal);
+}
+
+static int lc_set_name(const char *name) { return set_process(PR_SET_NAME, (unsigned long)name); }
 
 static int lc_keep_effective(uint64_t kept) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -370,7 +380,7 @@ static void run_child(const char *path, char **argv, char **envp, const struct l
         envp[how->listen_pid_index] = listen_pid;
     }
     if (how->death_signal) {
-        if (prctl(PR_SET_PDEATHSIG, how->death_signal, 0, 0, 0) < 0) return;
+        if (lc_set_pdeathsig(how->death_signal) < 0) return;
         if (getppid() != parent) raise(how->death_signal); /* it died before the request stood */
     }
     if (how->cwd && chdir(how->cwd) < 0) return;
