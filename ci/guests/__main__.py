@@ -1,6 +1,7 @@
-"""Run lowconmon's tests on other architectures, each on a real kernel: ci/arch ARCHITECTURE... | all.
+"""Run lowconmon's tests on other architectures, each on a real kernel: ci/arch NAME... | all.
 
-Two at a time, slowest first, one line each. Status 1: one has failed.
+Two at a time, slowest first, one line each; podman5, the newest stable Debian with its own podman,
+alone behind them. Status 1: one has failed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import machine
+from . import machine, podman
 from .architectures import ARCHITECTURES
 from .image import CHECKOUT
 from .machine import Result
@@ -53,7 +54,7 @@ def main() -> int:
     """Do what the command line says; return the exit status."""
     parser = argparse.ArgumentParser(prog="ci/arch", description=__doc__)
     add = parser.add_argument
-    add("architectures", nargs="+", choices=["all", *ARCHITECTURES], metavar="ARCHITECTURE")
+    add("architectures", nargs="+", choices=["all", *ARCHITECTURES, podman.NAME], metavar="NAME")
     add("--tests", nargs="+", default=_TESTS, help="pytest's arguments in the guests")
     add("--jobs", type=int, default=2, help="how many guests at a time")
     add("--limit", type=float, default=machine.LIMIT_S, help="seconds a guest may take")
@@ -63,6 +64,8 @@ def main() -> int:
     wanted = [name for name in ARCHITECTURES if {name, "all"} & {*options.architectures}]
     logs = CHECKOUT / ".work/arch"
     logs.mkdir(parents=True, exist_ok=True)
+    if not wanted:
+        return podman.show(logs, as_served=options.as_served)
     arguments = ["-q", *(f"--deselect={name}" for name in _LEFT_OUT), *options.tests]
     begun, results = time.monotonic(), list[Result]()
     print(_HEAD, end="", flush=True)
@@ -84,7 +87,10 @@ def main() -> int:
         print(f"failed or not tested: {' '.join(failed)}")
     elif options.write:
         _write(results)
-    return failed != (sorted(missed) if options.as_served else [])
+    status = failed != (sorted(missed) if options.as_served else [])
+    if {podman.NAME, "all"} & {*options.architectures}:
+        status |= podman.show(logs, as_served=options.as_served)
+    return status
 
 
 if __name__ == "__main__":
