@@ -65,7 +65,8 @@ def main() -> int:
     logs = CHECKOUT / ".work/arch"
     logs.mkdir(parents=True, exist_ok=True)
     if not wanted:
-        return podman.show(logs, as_served=options.as_served)
+        tests = () if options.tests is _TESTS else options.tests
+        return podman.show(logs, tests, as_served=options.as_served)
     arguments = ["-q", *(f"--deselect={name}" for name in _LEFT_OUT), *options.tests]
     begun, results = time.monotonic(), list[Result]()
     print(_HEAD, end="", flush=True)

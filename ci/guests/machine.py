@@ -75,7 +75,7 @@ def boot(one: Architecture, image: Image, limit_s: float) -> str:
     command += ["-no-reboot", "-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     command += ["-drive", f"file={image.disk},if=none,id=disk,format=raw,snapshot=on"]
     command += ["-device", f"{machine.disk},drive=disk", "-append"]
-    command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on"]
+    command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on {machine.words}"]
     with tempfile.TemporaryFile() as console:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT

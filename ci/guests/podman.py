@@ -14,19 +14,31 @@ import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .architectures import ARCHITECTURES
 from .debs import Failure, NotServed
 from .image import Image
 from .machine import boot
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NAME = "podman5"
 LIMIT_S = 900
 _AMD64 = ARCHITECTURES["amd64"]
+# What is switched off costs an emulated processor a fifth of its time.
+_CPU = "max,la57=off,pku=off,smap=off,smep=off"
 _GUEST = replace(
     _AMD64,
     suites=("trixie",),
-    machine=replace(_AMD64.machine, memory_mb=2048, processors=2),
+    machine=replace(
+        _AMD64.machine,
+        arguments=("-M", "q35", "-cpu", _CPU),
+        memory_mb=2048,
+        processors=2,
+        words="mitigations=off",
+    ),
 )
 _USER, _UID = "box", 54321
 _PACKAGES = ["systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "podman", "crun"]
@@ -106,9 +118,9 @@ class Result:
         return f"{NAME}: {what}: passed: {counts}; {self.seconds:.0f} s"
 
 
-def show(logs: Path, *, as_served: bool) -> bool:
+def show(logs: Path, arguments: Sequence[str] = (), *, as_served: bool) -> bool:
     """Run the guest, print what came of it; return whether it failed."""
-    result = run()
+    result = run(list(arguments))
     (logs / f"{NAME}.log").write_text(result.console)
     print(result.line, flush=True)
     if result.failure:
@@ -117,7 +129,7 @@ def show(logs: Path, *, as_served: bool) -> bool:
     return bool(result.failure) and (result.tested or not as_served)
 
 
-def run(arguments: list[str] | None = None, limit_s: float = LIMIT_S) -> Result:
+def run(arguments: list[str], limit_s: float = LIMIT_S) -> Result:
     """Make the image, boot it, and let it run pytest with *arguments*, as root and as a user."""
     result, begun = Result(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"lowconmon-{NAME}-", dir="/var/tmp") as directory:
@@ -137,11 +149,12 @@ def _read(result: Result) -> None:
     text = result.console
     if guest := re.search(r"##GUEST (\S+) (\S+) podman version (\S+)", text):
         result.kernel, result.python, result.podman = guest.groups()
-    wanted = ["root", _USER]
-    for user, part in re.findall(r"##WHO (\S+)\n(.*?)##STATUS \1 0\n", text, re.DOTALL):
-        if count := re.search(r"^=* ?(\d+) passed", part, re.MULTILINE):
+    for user in ("root", _USER):
+        lines = re.findall(rf"^{user}: (.*)", text, re.MULTILINE)
+        count = re.search(r"^=* ?(\d+) passed", "\n".join(lines), re.MULTILINE)
+        if count and "##STATUS 0" in lines:
             result.passed[user] = int(count[1])
-    if list(result.passed) != wanted:
-        found = re.findall(r"^(?:FAILED|ERROR) .*", text, re.MULTILINE)
-        lines = "\n".join([*found, *text.splitlines()[-_LAST_LINES:]])
-        raise Failure(f"passed as {' '.join(result.passed) or 'nobody'}, not {wanted}\n{lines}")
+    if len(result.passed) < 2:
+        found = re.findall(r"^\w+: (?:FAILED|ERROR) .*", text, re.MULTILINE)
+        last = "\n".join([*found, *text.splitlines()[-_LAST_LINES:]])
+        raise Failure(f"all passed as: {' and '.join(result.passed) or 'nobody'}\n{last}")

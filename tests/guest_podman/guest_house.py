@@ -70,6 +70,7 @@ class GuestHouse(House):
 
     def _furnish(self, program: Path) -> None:
         self.environment["HOME"] = str(Path.home())
+        self.environment["GOGC"] = "off"  # no podman here lives long enough to need it
         del self.environment["CONTAINERS_CONF"]
         etc = Path.home() / ".config/containers" if UID else Path("/etc/containers")
         etc.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-HOME = Path("/run/podman-test")  # as seen inside
+HOME = Path(os.environ.get("PODMAN_TEST_HOME", "/run/podman-test"))  # as seen inside
 IMAGE = "localhost/box"
 HOLDER = Path(__file__).with_name("namespace_holder.py")
 IDLE = ("sleep", "100000")
