@@ -42,7 +42,16 @@ _GUEST = replace(
 )
 _USER, _UID = "box", 54321
 _PACKAGES = ["systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "podman", "crun"]
-_PACKAGES += ["conmon", "uidmap", "passt", "netavark", "criu", "python3", "python3-cffi-backend"]
+_PACKAGES += [
+    "conmon",
+    "uidmap",
+    "passt",
+    "netavark",
+    "criu",
+    "libcriu2",
+    "python3",
+    "python3-cffi-backend",
+]
 _PACKAGES += ["busybox-static", "jq", "bash", "coreutils", "dash", "findutils", "grep", "kmod"]
 _PACKAGES += ["mount", "procps", "sed", "util-linux"]
 _FILES = Path(__file__).with_name("podman-root")

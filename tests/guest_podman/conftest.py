@@ -66,6 +66,13 @@ class GuestKeeper(Keeper):
     make = GuestHouse
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tell at once why a test has failed: a guest that hangs never comes to the end of its report."""
+    if report.failed:
+        print(f"\n{report.longreprtext}", flush=True)
+
+
 @pytest.fixture(scope="session")
 def keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:  # noqa: F811
     """Give the keeper of the guest's house."""
