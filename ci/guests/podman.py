@@ -93,15 +93,12 @@ class PodmanImage(Image):
         linger.mkdir(parents=True)
         (linger / _USER).touch()
 
-    def _install(self) -> None:
-        super()._install()
-        init = self._root / "guest/init"  # the initramfs starts it
-        init.unlink()
-        init.symlink_to("/usr/lib/systemd/systemd")
-        shutil.copy(Path(__file__).with_name("podman-job"), self._root / "guest/job")
-
     def _make_kernel(self) -> None:
         super()._make_kernel()
+        guest = self._root / "guest"
+        (guest / "init").unlink()  # what the initramfs starts
+        (guest / "init").symlink_to("../usr/lib/systemd/systemd")
+        shutil.copy(Path(__file__).with_name("podman-job"), guest / "job")
         modules = self._work / "kernel-root/usr/lib/modules"
         shutil.copytree(modules, self._root / "usr/lib/modules", symlinks=True)
 
