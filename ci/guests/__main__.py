@@ -1,8 +1,9 @@
-"""Run lowconmon's tests on other architectures, each on a real kernel: ci/arch ARCHITECTURE... | all.
+"""Run lowconmon's tests on other architectures, each on a real kernel: ci/arch NAME... | all.
 
-Two at a time, slowest first, one line each. Status 1: one has failed, or had other tests than the
-rest. A test that fails is run once more, and named if it passes then ("again: TEST"). With --user,
-no kernel is booted: bindings, loop and pure code under qemu-user, as root, for quick work.
+Two at a time, slowest first, one line each; podman5, the newest stable Debian with its own podman,
+alone behind them. Status 1: one has failed, or had other tests than the rest. A test that fails is
+run once more, and named if it passes then ("again: TEST"). With --user, no kernel is booted: bindings,
+loop and pure code under qemu-user, as root, for quick work.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from . import machine, user
+from . import machine, podman, user
 from .architectures import ARCHITECTURES
 from .image import CHECKOUT
 from .machine import Result
@@ -68,7 +69,7 @@ def main() -> int:
     """Do what the command line says; return the exit status."""
     parser = argparse.ArgumentParser(prog="ci/arch", description=__doc__)
     add = parser.add_argument
-    add("architectures", nargs="+", choices=["all", *ARCHITECTURES], metavar="ARCHITECTURE")
+    add("architectures", nargs="+", choices=["all", *ARCHITECTURES, podman.NAME], metavar="NAME")
     add("--user", action="store_true", help="run programs by qemu-user, boot nothing; needs root")
     add("--tests", nargs="+", help="pytest's arguments in the guests")
     add("--jobs", type=int, default=2, help="how many guests at a time")
@@ -79,7 +80,10 @@ def main() -> int:
     if options.user and (options.write or os.geteuid() != 0):
         parser.error("--user needs root, and has no table to be written")
     wanted = [name for name in ARCHITECTURES if {name, "all"} & {*options.architectures}]
+    has_podman = bool({podman.NAME, "all"} & {*options.architectures}) and not options.user
     _LOGS.mkdir(parents=True, exist_ok=True)
+    if has_podman and not wanted:
+        return podman.show(_LOGS, options.tests or (), as_served=options.as_served)
     tests = options.tests or (_USER_TESTS if options.user else _TESTS)
     arguments = ["-q", *(f"--deselect={name}" for name in _LEFT_OUT), *tests]
     run = user.run if options.user else machine.run
@@ -109,7 +113,10 @@ def main() -> int:
         print(f"failed or not tested: {' '.join(failed)}")
     elif options.write:
         _write(results)
-    return failed != (sorted(missed) if options.as_served else [])
+    status = failed != (sorted(missed) if options.as_served else [])
+    if has_podman:
+        status |= podman.show(_LOGS, as_served=options.as_served)
+    return status
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ class Machine:
     console: str  # what the kernel calls the serial console
     disk: str = "virtio-blk-pci"
     serial: tuple[str, ...] = ("-serial", "stdio")
+    memory_mb: int = 1024
+    processors: int = 1
+    words: str = ""  # more of the kernel's command line
 
 
 _X86 = Machine("amd64", "linux-image-cloud-amd64", "x86_64", ("-M", "q35", "-cpu", "max"), "ttyS0")

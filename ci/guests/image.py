@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from .debs import Failure, Suite, first_suite, plain, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .architectures import Architecture
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,8 @@ exec /bin/busybox switch_root /root /guest/init
 class Root:
     """A system of the architecture with lowconmon and its tests, in *work*."""
 
+    packages: Sequence[str] = _PACKAGES
+
     def __init__(self, architecture: Architecture, work: Path) -> None:
         self._architecture, self._work = architecture, work
         self._root = work / "root"
@@ -84,7 +88,7 @@ class Root:
         for name in ("lib64", "lib32", "libx32"):  # the loader's place on some
             (root / "usr" / name).mkdir()
             (root / name).symlink_to(f"usr/{name}")
-        unpack(self._suite.fetch(*_PACKAGES), root)
+        unpack(self._suite.fetch(*self.packages), root)
         for name in ("proc", "sys", "dev", "run", "tmp", "root", "etc", "guest"):
             (root / name).mkdir(exist_ok=True)
         etc = root / "etc"
@@ -154,6 +158,8 @@ class Root:
 class Image(Root):
     """The files that a machine is started with, in *work*."""
 
+    disk_mb = _DISK_MB
+
     def __init__(self, architecture: Architecture, work: Path) -> None:
         super().__init__(architecture, work)
         self.kernel, self.initramfs = work / "kernel", work / "initramfs"
@@ -164,7 +170,7 @@ class Image(Root):
         self.make_root(arguments)
         self._make_kernel()
         run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-d", self._root,
-            self.disk, f"{_DISK_MB}M")  # fmt: skip
+            self.disk, f"{self.disk_mb}M")  # fmt: skip
 
     def _make_kernel(self) -> None:
         machine, modules = self._architecture.machine, self._work / "kernel-root"

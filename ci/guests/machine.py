@@ -19,7 +19,6 @@ from .debs import Failure, NotServed
 from .image import Image
 
 LIMIT_S = 1800
-_MEMORY_MB = 1024
 _LAST_LINES = 60
 
 
@@ -54,7 +53,7 @@ def run(name: str, arguments: list[str], limit_s: float = LIMIT_S) -> Result:
         image = Image(one, Path(directory))
         try:
             image.make(arguments)
-            result.console = _boot(one, image, limit_s)
+            result.console = boot(one, image, limit_s)
             read(one, result)
         except (Failure, OSError, subprocess.SubprocessError) as error:
             result.failure, result.tested = str(error), not isinstance(error, NotServed)
@@ -62,14 +61,23 @@ def run(name: str, arguments: list[str], limit_s: float = LIMIT_S) -> Result:
     return result
 
 
-def _boot(one: Architecture, image: Image, limit_s: float) -> str:
+def boot(one: Architecture, image: Image, limit_s: float) -> str:
+    """Start the machine, wait for its end; return all that its console has shown."""
     machine = one.machine
-    command = [f"qemu-system-{machine.qemu}", *machine.arguments, "-m", str(_MEMORY_MB), "-smp"]
-    command += ["1", "-nographic", "-nodefaults", *machine.serial, "-monitor", "none"]
+    command = [f"qemu-system-{machine.qemu}", *machine.arguments, "-m", str(machine.memory_mb)]
+    command += [
+        "-smp",
+        str(machine.processors),
+        "-nographic",
+        "-nodefaults",
+        *machine.serial,
+        "-monitor",
+        "none",
+    ]
     command += ["-no-reboot", "-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     command += ["-drive", f"file={image.disk},if=none,id=disk,format=raw,snapshot=on"]
     command += ["-device", f"{machine.disk},drive=disk", "-append"]
-    command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on"]
+    command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on {machine.words}"]
     with tempfile.TemporaryFile() as console:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT

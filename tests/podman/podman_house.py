@@ -24,11 +24,13 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from tests.support import SLOWNESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-HOME = Path("/run/podman-test")  # as seen inside
+HOME = Path(os.environ.get("PODMAN_TEST_HOME", "/run/podman-test"))  # as seen inside
 IMAGE = "localhost/box"
 HOLDER = Path(__file__).with_name("namespace_holder.py")
 IDLE = ("sleep", "100000")
@@ -57,7 +59,7 @@ class Result(NamedTuple):
 
 def wait_until(holds: Callable[[], object], what: str, seconds: float = 15) -> None:
     """Look every 10 ms until *holds* answers true; fail, naming *what*, after *seconds*."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while not holds():
         if time.monotonic() > deadline:
             message = f"waited {seconds} s in vain: {what}"
@@ -67,7 +69,7 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = 15) -> N
 
 def read_until(stream: IO[bytes], wanted: bytes, seconds: float = 15) -> bytes:
     """Read an unbuffered *stream* until *wanted* has come; return everything up to its end."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     seen = b""
     while wanted not in seen:
         ready, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
@@ -77,6 +79,13 @@ def read_until(stream: IO[bytes], wanted: bytes, seconds: float = 15) -> bytes:
             raise AssertionError(message)
         seen += data
     return seen
+
+
+class Process(subprocess.Popen[bytes]):
+    """One that has more time where the machine is slow."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(timeout and timeout * SLOWNESS)
 
 
 class Gate:
@@ -108,7 +117,7 @@ class Terminal:
         try:
             self.resize(*size)
             # setsid makes no new process here, so the pid is the command's.
-            self.process = subprocess.Popen(
+            self.process = Process(
                 ["setsid", "--ctty", *command],
                 stdin=slave,
                 stdout=slave,
@@ -137,7 +146,7 @@ class Terminal:
 
     def expect(self, pattern: bytes, seconds: float = 15) -> re.Match[bytes]:
         """Return the first match of *pattern*; what came up to its end is used up."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while not (match := re.search(pattern, self._seen)):
             if not self._read(max(0, deadline - time.monotonic())):
                 message = f"{pattern!r} did not come; all that was seen: {self._transcript!r}"
@@ -147,7 +156,7 @@ class Terminal:
 
     def wait(self, seconds: float = 15) -> int:
         """Read to the end, wait for the command, return its exit status."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while self._read(max(0, deadline - time.monotonic())):
             pass
         return self.process.wait(max(0.1, deadline - time.monotonic()))
@@ -180,21 +189,9 @@ class House:
     user: tuple[str, ...] = ()  # what stands between us and podman, if it is another user's
 
     def __init__(self, program: Path) -> None:
-        cgroup = f"lowconmon-test-{os.getpid()}"
-        self._holder = subprocess.Popen(
-            [sys.executable, "-I", HOLDER, cgroup],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        assert self._holder.stdout is not None
+        self._build()
         try:
-            pid = int(read_until(self._holder.stdout, b"\n"))
-            self._root = Path(f"/proc/{pid}/root")
-            self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid"]
-            # conmon 2.1.6 leaves a file in its working directory, which is podman's.
-            self._enter.append(f"--wd={self.path(HOME / 'work')}")
-            self.cgroup_parent = f"/{cgroup}"
+            self._move_in()
             self.environment = {
                 "CONTAINERS_CONF": str(HOME / "containers.conf"),
                 "HOME": str(HOME / "home"),
@@ -207,6 +204,26 @@ class House:
         except BaseException:
             self.close()
             raise
+
+    def _build(self) -> None:
+        """Make the namespaces."""
+        self._cgroup = f"lowconmon-test-{os.getpid()}"
+        self._holder = subprocess.Popen(
+            [sys.executable, "-I", HOLDER, self._cgroup],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+
+    def _move_in(self) -> None:
+        """Find out how they are entered."""
+        assert self._holder.stdout is not None
+        pid = int(read_until(self._holder.stdout, b"\n"))
+        self._root = Path(f"/proc/{pid}/root")
+        self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid"]
+        # conmon 2.1.6 leaves a file in its working directory, which is podman's.
+        self._enter.append(f"--wd={self.path(HOME / 'work')}")
+        self.cgroup_parent = f"/{self._cgroup}"
 
     def __enter__(self) -> Self:
         return self
@@ -244,7 +261,7 @@ class House:
     def call(self, *command: str) -> None:
         """Run another program than podman inside, whatever it returns."""
         subprocess.run(
-            [*self._enter, "--", *command], env=self.environment, check=False, timeout=10
+            [*self._enter, "--", *command], env=self.environment, check=False, timeout=10 * SLOWNESS
         )
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
@@ -296,7 +313,7 @@ class House:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=60 * SLOWNESS,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -329,7 +346,7 @@ class Podman:
             stdout=stdout,
             before=before,
         )
-        out, err = process.communicate(data, timeout=seconds)
+        out, err = process.communicate(data, timeout=seconds * SLOWNESS)
         return Result(process.returncode, out or b"", err or b"")
 
     def ok(self, *arguments: str, seconds: float = 30) -> bytes:
@@ -346,7 +363,7 @@ class Podman:
         before: tuple[str, ...] = (),
     ) -> subprocess.Popen[bytes]:
         """Start ``podman ARGUMENTS`` with unbuffered pipes; it dies with the test."""
-        process = subprocess.Popen(
+        process = Process(
             self.house.command(*self._with_cgroup(arguments), before=before),
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=stdout,
@@ -462,7 +479,7 @@ class Podman:
     def check_nothing_is_left(self, seconds: float = 10) -> None:
         """Raise AssertionError unless all processes end within *seconds* and nothing is left."""
         house = self.house
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while processes := house.processes():
             assert time.monotonic() < deadline, f"processes are left: {processes}"
             time.sleep(POLL_SECONDS)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.podman.podman_house import HOME, IDLE, IMAGE, Terminal, read_until, wait_until
+from tests.support import SLOWNESS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ WAIT_FOR_SIGNALS = "sleep 100000 & while :; do wait; done"
 
 def reach(terminal: Terminal, command: str, wanted: bytes, seconds: float = 15) -> None:
     """Type *command* at each prompt until *wanted* is among what it prints."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         terminal.type(f"{command}; echo do''ne\n")
         seen = terminal.expect(rb"(?s)(.*?\r\n)done\r\n")[1]
@@ -108,11 +109,13 @@ def test_run_passes_sigterm_on_to_the_container(podman: Podman) -> None:
 
 
 def test_run_kills_the_container_when_its_timeout_is_over(podman: Podman) -> None:
+    seconds = round(2 * SLOWNESS)  # it counts before podman has the runtime start the container
     begin = time.monotonic()
-    done = podman("run", "--name", "box", "--timeout", "2", IMAGE, *IDLE)
+    done = podman("run", "--name", "box", "--timeout", str(seconds), IMAGE, *IDLE)
     elapsed = time.monotonic() - begin
     assert done.code == 255
-    assert 1 < elapsed < 10  # conmon counts in whole seconds and may be early by almost one
+    # conmon counts in whole seconds and may be early by almost one.
+    assert seconds - 1 < elapsed < 10 * SLOWNESS
     state = podman.state("box")
     assert (state["Status"], state["ExitCode"]) == ("exited", -1)
 
@@ -623,7 +626,7 @@ def test_stop_kills_a_container_that_will_not_end(podman: Podman) -> None:
     podman.wait_for_log("box", b"ready")
     begin = time.monotonic()
     podman.ok("stop", "--time", "1", "box")
-    assert 1 <= time.monotonic() - begin < 10
+    assert 1 <= time.monotonic() - begin < 10 * SLOWNESS
     assert podman.state("box")["ExitCode"] == 137
     assert podman.ok("logs", "box").startswith(b"ready\nno\n")
 
