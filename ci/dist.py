@@ -76,12 +76,12 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def smoke(environment: Path, work: Path) -> None:
-    """Use what is installed in *environment*."""
+def smoke(what: str, environment: Path, work: Path) -> None:
+    """Use *what* is installed in *environment*."""
     empty = Path(tempfile.mkdtemp(dir=work))
     said = run("bash", "-c", _SMOKE, "smoke", CHECKOUT, environment, cwd=empty)
     version = run(environment / "bin/python", "--version").strip()
-    print(f"{version}: {said.partition(chr(10))[0]}; {last_line(said)}", flush=True)
+    print(f"{what} in {version}: {said.partition(chr(10))[0]}; {last_line(said)}", flush=True)
 
 
 def check_here(archive: Path, wheel: Path, work: Path, wheels: Path) -> None:
@@ -89,10 +89,10 @@ def check_here(archive: Path, wheel: Path, work: Path, wheels: Path) -> None:
     run(_PYTHON, "-m", "venv", work / "wheel")
     pip = ("-q", "install", "--no-index")
     run(work / "wheel/bin/pip", *pip, "--find-links", wheels, wheel)
-    smoke(work / "wheel", work)
+    smoke("wheel", work / "wheel", work)
     run(_PYTHON, "-m", "venv", "--system-site-packages", work / "archive")
     run(work / "archive/bin/pip", *pip, "--no-build-isolation", archive)
-    smoke(work / "archive", work)
+    smoke("archive", work / "archive", work)
 
 
 def check_newest(wheel: Path, work: Path) -> None:
@@ -128,7 +128,9 @@ set -- /checkout /environment
         *("bash", "-c", script),
     )
     examples = re.search(r"^\d+ examples ran$", said, re.MULTILINE)
-    print(f"Python {python} of {suite.name}: {examples and examples[0]}; {last_line(said)}")
+    print(
+        f"wheel in Python {python} of {suite.name}: {examples and examples[0]}; {last_line(said)}"
+    )
 
 
 def download(target: Path, python: str) -> None:
