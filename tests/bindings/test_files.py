@@ -324,7 +324,11 @@ def test_an_eventfd_counts_and_is_close_on_exec(own: Own) -> None:
         syscalls.eventfd_read(fd)
 
 
-@pytest.mark.parametrize("flags", [0, os.O_CLOEXEC, os.O_NONBLOCK, os.O_CLOEXEC | os.O_NONBLOCK])
+@pytest.mark.parametrize(
+    "flags",
+    [0, os.O_CLOEXEC, os.O_NONBLOCK, os.O_CLOEXEC | os.O_NONBLOCK],
+    ids=["none", "cloexec", "nonblock", "both"],
+)
 def test_a_pipe_is_close_on_exec_and_for_the_rest_as_its_flags_say(own: Own, flags: int) -> None:
     for fd in own(syscalls.pipe2(flags)):
         assert is_cloexec(fd)

@@ -53,7 +53,7 @@ def drain(fd: int) -> bytes:
 # Making and naming
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS, ids=["stream", "datagram", "packets"])
 def test_sockets_are_close_on_exec_and_of_the_kind(own: Own, kind: int) -> None:
     for fd in (own(syscalls.socket(AF_UNIX, kind)), *own(syscalls.socketpair(AF_UNIX, kind))):
         assert is_cloexec(fd)
@@ -82,7 +82,7 @@ def listener(own: Own, path: bytes, kind: int = SOCK_STREAM) -> int:
     return fd
 
 
-@pytest.mark.parametrize("flags", [0, syscalls.SOCK_NONBLOCK])
+@pytest.mark.parametrize("flags", [0, syscalls.SOCK_NONBLOCK], ids=["blocking", "non-blocking"])
 def test_a_connection_is_accepted_close_on_exec(
     own: Own, handle: Callable[[int], Any], short_tmp: Path, flags: int
 ) -> None:
@@ -291,7 +291,7 @@ def test_a_message_that_was_cut_is_told_as_trunc(pair: Callable[[int], tuple[int
     assert flags & syscalls.MSG_TRUNC
 
 
-@pytest.mark.parametrize("how", [signal.SIG_BLOCK, signal.SIG_UNBLOCK])
+@pytest.mark.parametrize("how", [signal.SIG_BLOCK, signal.SIG_UNBLOCK], ids=["block", "unblock"])
 def test_reading_only_data_leaves_signal_and_timer_as_they_were(
     pair: Callable[[int], tuple[int, int]], how: int
 ) -> None:

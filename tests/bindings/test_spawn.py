@@ -58,6 +58,7 @@ def test_a_program_that_starts_is_told_by_the_end_of_error_fd(spawner: Spawner) 
         ("/etc/passwd/below", errno.ENOTDIR),
         ("/" + "x" * 300, errno.ENAMETOOLONG),
     ],
+    ids=["not there", "a folder", "no program", "below a file", "too long"],
 )
 def test_a_program_that_cannot_start_is_told_by_its_errno(
     spawner: Spawner, path: str, expected: int
