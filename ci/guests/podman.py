@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = "podman5"
-LIMIT_S = 900
+LIMIT_S = 1200
 _AMD64 = ARCHITECTURES["amd64"]
 # What is switched off costs an emulated processor a fifth of its time.
 _CPU = "max,la57=off,pku=off,smap=off,smep=off"
@@ -35,8 +35,9 @@ _GUEST = replace(
     machine=replace(
         _AMD64.machine,
         arguments=("-M", "q35", "-cpu", _CPU),
+        # One processor: of two, emulated at the same time, one runs into what the other is
+        # patching in the kernel (static keys), and it panics: "Oops: int3".
         memory_mb=2048,
-        processors=2,
         words="mitigations=off",
     ),
 )
