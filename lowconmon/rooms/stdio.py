@@ -52,8 +52,11 @@ class Stdio:
         self._paused, self._holding = False, True
         self._drained: Callable[[], object] | None = None
         self._drain_until = self._last_read_ns = self._load = 0
-        _syscalls.mallopt(_syscalls.M_MMAP_THRESHOLD, _MAPPED)
-        _syscalls.mallopt(_syscalls.M_TRIM_THRESHOLD, _KEPT)
+        try:
+            _syscalls.mallopt(_syscalls.M_MMAP_THRESHOLD, _MAPPED)
+            _syscalls.mallopt(_syscalls.M_TRIM_THRESHOLD, _KEPT)
+        except OSError:  # EINVAL: another allocator was preloaded, and has its own ways
+            pass
 
     def add(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool = False) -> None:
         """Take over the reading end *fd*, which is ours alone, and read it."""

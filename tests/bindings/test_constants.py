@@ -20,7 +20,7 @@ from tests.support import ROOT
 MODULES = (fcntl, os, select, signal, socket, termios)
 # Which no module of Python has, or not that of 3.11
 OURS_ALONE = re.compile(
-    "CAP_|CLOSE_RANGE_|EPOLL_CTL_|F_(ADD|GET)_SEALS|F_SEAL|IN_|SCM_MAX_FD|SUN_PATH_MAX"
+    "CAP_|CLOSE_RANGE_|EPOLL_CTL_|F_(ADD|GET)_SEALS|F_SEAL|IN_|M_|SCM_MAX_FD|SUN_PATH_MAX"
 )
 
 # Of these arguments all numbers but 0 and -1 are the kernel's.
@@ -39,6 +39,7 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "keep_effective": (0,),
     "kill": (1,),
     "killpg": (1,),
+    "mallopt": (0,),
     "memfd_create": (1,),
     "open": (1,),
     "pidfd_open": (1,),
@@ -48,6 +49,7 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "recv_fds": (3,),
     "send": (2,),
     "send_fds": (3,),
+    "send_pieces": (4,),
     "sendmmsg": (2,),
     "set_disposition": (0,),
     "set_oflag": (1,),

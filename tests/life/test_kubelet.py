@@ -379,7 +379,9 @@ def test_on_a_full_disk_the_watcher_is_woken(life: Life, options: list[str], bef
 def test_in_a_drain_a_kubelet_rotates_too(life: Life, logs: Path, options: list[str]) -> None:
     # The container ends while a child of its own writes on: for a second that is drained.
     load = Load(life, lines=3000)
-    flood = "os.fork() or os.execvp('yes', ['yes', 'drained'])"  # ends when nobody reads it
+    # It ends when nobody reads it, and says no more than the test can check in seconds.
+    talk = "while echo drained; do sleep 0.001; done"
+    flood = f"os.fork() or os.execvp('sh', ['sh', '-c', '{talk}'])"
     script = life.directory / "load.py"
     script.write_text(script.read_text().replace("os._exit(3)", f"{flood}\nos._exit(3)"))
     life.stub(load.container)
