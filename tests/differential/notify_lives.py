@@ -45,7 +45,7 @@ def notify(stage: Stage, manager: Manager, *datagrams: bytes) -> None:
             container.send(datagram)
         got: list[bytes] = []
         # Both pass this line on: what is read need not have gone out, the last least of all.
-        ready = 1 + sum(b"READY=1" in datagram.splitlines() for datagram in datagrams)
+        ready = 1 + sum(b"READY=1" in datagram.rstrip(b"\0").splitlines() for datagram in datagrams)
 
         def all_have_come() -> bool:
             got.extend(manager.waiting())
