@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -78,6 +79,11 @@ def boot(one: Architecture, image: Image, limit_s: float) -> str:
     command += ["-drive", f"file={image.disk},if=none,id=disk,format=raw,snapshot=on"]
     command += ["-device", f"{machine.disk},drive=disk", "-append"]
     command += [f"console={machine.console} panic=-1 quiet random.trust_cpu=on {machine.words}"]
+    return console_of(command, limit_s, signal.SIGKILL)
+
+
+def console_of(command: list[str], limit_s: float, ending: signal.Signals) -> str:
+    """Return all that a command says; at the limit it gets the signal *ending*."""
     with tempfile.TemporaryFile() as console:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
@@ -85,7 +91,7 @@ def boot(one: Architecture, image: Image, limit_s: float) -> str:
             try:
                 process.wait(limit_s)
             except subprocess.TimeoutExpired:
-                process.kill()
+                process.send_signal(ending)
         console.seek(0)
         return console.read().decode(errors="replace").replace("\r", "")
 

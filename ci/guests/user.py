@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -118,16 +119,7 @@ def run(name: str, arguments: list[str], limit_s: float = machine.LIMIT_S) -> Re
 def _inside(one: Architecture, root: Path, limit_s: float) -> str:
     command = ["unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "TERM"]
     command += ["sh", "-euc", _SCRIPT, "sh", str(root), registration(one)]
-    with tempfile.TemporaryFile() as console:
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
-        ) as process:
-            try:
-                process.wait(limit_s)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-        console.seek(0)
-        return console.read().decode(errors="replace").replace("\r", "")
+    return machine.console_of(command, limit_s, signal.SIGTERM)
 
 
 def registration(one: Architecture) -> str:
