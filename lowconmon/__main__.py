@@ -29,9 +29,9 @@ def main() -> None:
     os.close(fd)
     try:
         if program == "logs":
-            from .reader import main as run
+            from lowconmon_tools.reader import main as run
         elif reads:
-            from .operators import main as run
+            from lowconmon_tools.operators import main as run
         else:
             from . import launch
     except ImportError as error:  # another system, or a kernel that is too old

@@ -123,7 +123,7 @@ class Root:
             for cache in home.rglob("__pycache__"):
                 shutil.rmtree(cache)
         source = root / "guest/source"
-        for name in ("tests", "lowconmon", "docs"):
+        for name in ("tests", "lowconmon", "lowconmon_tools", "docs"):
             shutil.copytree(
                 CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
             )
