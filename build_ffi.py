@@ -350,6 +350,24 @@ static int64_t lc_send_pieces(int fd, const char *data, size_t length, const cha
     return sent < 0 ? -errno : (size_t)sent * size < length ? (int64_t)(sent * size) : (int64_t)length;
 }
 
+/* Lines of the data behind `full`, the parts of one with more than limit bytes, and what has no end,
+   behind `partial`, each ended by a newline; -ENOBUFS: they need more than the room. */
+static int64_t lc_frame_lines(const char *data, size_t length, const char *full, const char *partial,
+                              size_t head, size_t limit, char *out, size_t room) {
+    const char *end = data + length, *newline;
+    char *to = out;
+    for (; data < end; data = newline) {
+        size_t text = (size_t)(end - data) <= limit ? (size_t)(end - data) : limit + 1;
+        const char *found = memchr(data, '\n', text);
+        text = found ? (size_t)(found - data) : text > limit ? limit : text;
+        if (room - (size_t)(to - out) < head + text + 1) return -ENOBUFS;
+        to = mempcpy(mempcpy(to, found ? full : partial, head), data, text);
+        *to++ = '\n';
+        newline = data + text + (found != NULL);
+    }
+    return to - out;
+}
+
 static int lc_inotify_init1(void) { CHECKED(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)); }
 
 static int lc_inotify_add_watch(int fd, const char *path, uint32_t mask) {

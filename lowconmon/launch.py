@@ -158,7 +158,7 @@ def _open_file(
 ) -> None:
     """Open the log file of *plan* and add it to *logs*. Raises OSError."""
     path = plan.path or b""
-    records: Records = K8sRecords()
+    records: Records = K8sRecords(_syscalls._frame_lines)  # noqa: SLF001 - nobody else's
     if plan.driver == b"json-file":
         from .pure.json_records import JsonRecords  # as Journal
 
