@@ -16,9 +16,8 @@ def main() -> None:
     if reads:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
-            signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            )  # a handler may be late for a blocking call
+            # A handler may be late for a blocking call.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)

@@ -75,7 +75,7 @@ class Monitor:
         self._runtime = Runtime(loop, diagnostics, options, as_started, passed_fds)
         self._container: Process | None = None
         self._terminal = Terminal(loop, diagnostics, self._post)
-        self._stdio = Stdio(loop, self._deliver)
+        self._stdio = Stdio(loop, self._deliver, lambda: process.spares_memory(self._pid))
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, logs.reopen)
         self._notify = Notify(loop, diagnostics)
@@ -210,11 +210,11 @@ class Monitor:
         if self._crashed:
             self._do_kill_container()
 
-    def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> None:
+    def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> bool:
         self._logs.write(stream.name, now_ns, data)
         if self._logs.full():
             self._balance()
-        self._attach.deliver(stream.packet_type, data)
+        return self._attach.deliver(stream.packet_type, data)
 
     def _balance(self) -> None:
         """Let the container write only while log and clients can take it."""

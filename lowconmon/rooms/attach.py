@@ -89,10 +89,10 @@ class Attach:
                 if error.errno != errno.ENOENT:
                     self._diagnostics.warn("Failed to remove attach socket", error)
 
-    def deliver(self, packet_type: bytes, data: bytes) -> None:
-        """Queue *data* for every client and send what they take."""
+    def deliver(self, packet_type: bytes, data: bytes) -> bool:
+        """Queue *data* for every client and send what they take; tell whether there is any."""
         if not self._clients:
-            return
+            return False
         for client in self._clients.copy():
             # Only a drain delivers to a full client; past twice its share the rest is lost to it.
             if client.deaf or client.queued >= 2 * MAX_QUEUE:
@@ -104,6 +104,7 @@ class Attach:
                 client.progress_ns = monotonic_ns()
                 self._send(client)
         self._on_change()
+        return True
 
     def full(self) -> bool:
         """Tell whether a client's queue is full."""

@@ -8,13 +8,12 @@ import errno
 import os
 
 from .. import _syscalls
-from ..pure.cgroups import event_files, ooms
+from ..pure.cgroups import MOUNT, event_files, ooms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Diagnostics, Loop
 
-_MOUNT = b"/sys/fs/cgroup"
 # None of these is a FIFO, unless somebody plays tricks: then it blocks nobody.
 _READ, _WRITE = (mode | os.O_NONBLOCK | os.O_CLOEXEC for mode in (os.O_RDONLY, os.O_WRONLY))
 _SIZE = 4096  # of all the events, and of what a cgroup's file says
@@ -37,7 +36,7 @@ class Oom:
         *fresh*: it was made for this life, so that all it has seen counts, unless it is ours too.
         """
         files = event_files(theirs)
-        path = next(filter(os.path.exists, (_MOUNT + file for file in files)), None)
+        path = next(filter(os.path.exists, (MOUNT + file for file in files)), None)
         if path is None or not self._paths:
             self._diagnostics.debug("no memory cgroup to watch")
             return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # conmon 2.1.13 has 4,648 lines of C in src/.
-PACKAGE_LINES = 4900  # of bindings, loop, monitor
+PACKAGE_LINES = 4950  # of bindings, loop, monitor
 TOOLS_LINES = 1000  # of what operators run, and hostrun
 MODULE_LINES = 400
 TABLES = ("_syscalls.py",)  # one entry a call: longer, and read like a table
