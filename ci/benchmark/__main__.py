@@ -60,6 +60,12 @@ ROWS = {
     "long": _logging("1 GiB in lines of 16 KiB", _LONG, 0.75),
     "single": _logging("400k lines, a write each", _SINGLE, 0.75),
     "terminal": _logging("64 MiB through a terminal", _TERMINAL, 0.9, "-t"),
+    "journal": Row(
+        "200k lines to the journal",
+        "CPU s",
+        0.6,
+        lambda program: lives.journal_s(program, "lines 200000 80 800"),
+    ),
     "client": Row(
         "256 MiB to one client",
         "CPU s",

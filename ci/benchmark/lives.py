@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support import journald
 from tests.support.life import Life, attach_accepted, wait_until
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ BARE = ["/usr/bin/python3", "-ISB", "-c"]
 BARE_IMPORTS = (
     "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
 )
+# systemd lets a socket queue 512 datagrams, where the kernel's own limit is 10.
+QUEUE = 'echo 512 >/proc/sys/net/unix/max_dgram_qlen && exec "$@"'
+SYSTEMD = ["unshare", "--net", "sh", "-c", QUEUE, "sh"]
 SECONDS = 300.0  # a row that takes longer hangs
 
 
@@ -112,6 +116,26 @@ def logging_s(program: str, job: str, *options: str) -> float:
         one.go()
         wait_until(one.text_logged, "the log", SECONDS)
         return cpu_s(pid) - before
+
+
+def journal_s(program: str, job: str) -> float:
+    """Return the processor time that sending a job's lines to the journal costs."""
+    with life(program, job, start=False) as one:
+        path = one.directory / "journal"
+        with subprocess.Popen([*SYSTEMD, STUB, "drain", path, job.split()[1]]) as drain:
+            wait_until(path.exists, "the journal's socket")
+            journald.connect(one, path)
+            one.start(raw=journald.arguments(one))
+            one.pid()
+            pid = one.monitor_pid()
+            before = cpu_s(pid)
+            one.go()
+            drain.wait(SECONDS)
+            taken = cpu_s(pid) - before
+        one.quit()
+        one.exit_status()
+        one.wait_gone()
+    return taken
 
 
 def copying_s(job: str) -> float:

@@ -2,7 +2,8 @@
  *
  * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
  * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write.
- * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout.
+ * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout; "stub drain
+ * PATH COUNT" is a journald that forgets: it reads so many datagrams.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -92,6 +93,19 @@ static int copy(void)
     return 0;
 }
 
+static int drain(const char *path, long count)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static char datagram[65536];
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    check(bind(fd, (struct sockaddr *)&address, sizeof address), "bind");
+    while (count--)
+        check(recv(fd, datagram, sizeof datagram, 0) < 0, "recv");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *console = NULL, *pid_file = NULL;
@@ -102,6 +116,8 @@ int main(int argc, char **argv)
 
     if (argc == 2 && !strcmp(argv[1], "copy"))
         return copy();
+    if (argc == 4 && !strcmp(argv[1], "drain"))
+        return drain(argv[2], atol(argv[3]));
     if (argc == 6 && !strcmp(argv[1], "write")) {
         snprintf(job, sizeof job, "%s %s %s %s", argv[2], argv[3], argv[4], argv[5]);
         do_job(job);
