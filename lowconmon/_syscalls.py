@@ -301,9 +301,9 @@ def read_only_data(fd: "Fd", size: int) -> bytes:
 
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
-    views = [_ffi.from_buffer(part) for message in messages for part in message]
-    parts = _ffi.new("struct iovec[]", [(view, len(view)) for view in views])
-    return _call(_lib.lc_sendmmsg, _fd(fd), parts, list(map(len, messages)), len(messages), flags)
+    whole = [b"".join(message) for message in messages[:64]]
+    sizes = list(map(len, whole))
+    return _call(_lib.lc_sendmmsg, _fd(fd), b"".join(whole), sizes, len(whole), flags)
 
 
 def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:
