@@ -6,11 +6,12 @@ the program goes through this module, os functions included, so that a test can 
 """
 
 import errno as _errno
-import os as _os
 import sys as _sys
 
 if _sys.platform != "linux":
     raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _sys.platform)
+import posix as _os  # os and what it needs cost 0.25 MB
+
 _release = _os.uname().release  # Linux 5.9 is the first with close_range
 if [int(part) for part in _release.replace("-", ".").split(".")[:2] if part.isdigit()] < [5, 9]:
     raise ImportError("lowconmon needs Linux 5.9 or newer, this is " + _release)

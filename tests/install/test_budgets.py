@@ -22,7 +22,7 @@ TABLES = ("_syscalls.py",)  # one entry a call: longer, and read like a table
 
 # Runs the installed program, and says what was loaded when it left.
 DUMP = """
-import os, sys
+import os, posix, sys
 sys.path.insert(0, {home!r})
 leave = os._exit
 def say_and_leave(status):
@@ -30,7 +30,7 @@ def say_and_leave(status):
     os.write(fd, (" ".join(sys.modules) + "\\n").encode())
     os.close(fd)
     leave(status)
-os._exit = say_and_leave
+os._exit = posix._exit = say_and_leave
 {load}
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import posix
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_any_limit_on_the_way_up_counts(
     }
     read = process.read_small
     monkeypatch.setattr(process, "read_small", lambda path: said.get(path) or read(path))
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(posix, "geteuid", lambda: 0)
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -197,7 +198,7 @@ def test_any_limit_on_the_way_up_counts(
 def test_a_user_keeps_narrow_pipes(
     monkeypatch: pytest.MonkeyPatch, user: int, ids: bytes | None
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(posix, "geteuid", lambda: user)
     monkeypatch.setattr(
         process, "read_small", lambda path: ids if b"uid_map" in path else b"0::/\n"
     )
