@@ -47,7 +47,7 @@ def test_what_cannot_be_started_is_told_from_what_failed(start: Start, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(["--help"], 0), ([], 2), (["--restart", "-1", "true"], 2)]
+    ("arguments", "status"), [(["--help"], 0), ([], 2), (["--restart", "nan", "true"], 2)]
 )
 def test_the_command_line_is_explained(start: Start, arguments: list[str], status: int) -> None:
     found, out, error = start("supervise", *arguments).end()
