@@ -66,7 +66,9 @@ def read_until(fd: int, end: bytes) -> bytes:
 def test_it_ends_as_the_program_ended_and_records_what_it_showed(
     start: Start, tmp_path: Path
 ) -> None:
-    ends = {f"exit {code}": code for code in (0, 1, 126, 127, 128, 255)} | {"kill -KILL $$": 137}
+    ends = {f"exit {code}": code for code in (0, 1, 126, 127, 128, 255)} | {
+        f"kill -{number} $$": 128 + number for number in (signal.SIGKILL, signal.SIGPIPE)
+    }
     running = [
         start("record", tmp_path / str(number), "sh", "-c", f"echo it; {script}")
         for number, script in enumerate(ends)
@@ -124,7 +126,8 @@ def test_the_programs_terminal_has_the_size_of_ours_and_follows_it(
     start: Start, cast: Path, terminal: tuple[int, int]
 ) -> None:
     master, slave = terminal
-    script = "stty size; trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.02; done"
+    script = "stty size; trap 'n=$n.; stty size' WINCH; echo ready; "
+    script += "until [ x$n = x.. ]; do sleep 0.02; done"
     # A session without a terminal makes the first that it opens its own: it is told of changes.
     name = os.ttyname(slave)
     both = {"redirected": f"<{name} >{name}", "start_new_session": True}
@@ -132,10 +135,12 @@ def test_the_programs_terminal_has_the_size_of_ours_and_follows_it(
     assert read_until(master, b"ready\r\n") == b"33 99\r\nready\r\n"
     syscalls.set_winsize(master, 44, 111)
     assert read_until(master, b"\n") == b"44 111\r\n"
+    syscalls.set_winsize(master, 33, 99)
+    assert read_until(master, b"\n") == b"33 99\r\n"
     assert process.end()[0] == 0
     head, events = read(cast)
     assert (head["height"], head["width"]) == (33, 99)
-    assert [text for _, kind, text in events if kind == "r"] == ["111x44"]
+    assert [text for _, kind, text in events if kind == "r"] == ["111x44", "99x33"]
 
 
 @pytest.mark.parametrize("typed", [b"", b"whole\n", b"whole\npart"])
