@@ -24,16 +24,16 @@ _PROJECT = tomllib.loads((_DOCS.parent / "pyproject.toml").read_text(encoding="u
 _UPWARDS = re.compile(r"\[([^\]]+)\]\((\.\./[^)]+)\)")
 
 project, release = _PROJECT["name"], _PROJECT["version"]
-author = _PROJECT["authors"][0]["name"]
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 default_role = "code"  # what a docstring has in backticks
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 add_module_names = False
+toc_object_entries = False
 maximum_signature_line_length = 90
 html_theme = "alabaster"
 html_theme_options = {"description": _PROJECT["description"], "page_width": "70em"}
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 
 
 def _check_names(_app: Sphinx, env: BuildEnvironment) -> None:
