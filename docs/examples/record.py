@@ -154,6 +154,8 @@ class Session:
         syscalls.set_winsize(self.master, *self.size)
         self.cast = Cast(file, self.size, command)
         self.loop.add_signals([syscalls.SIGWINCH, *ENDING], self.hear)
+        # Who starts us may ignore it: the kernel would then reap our child, and tell nobody.
+        syscalls.set_disposition(syscalls.SIGCHLD, "default")
         # We keep our slave while the program runs: without one, a program that closes its own and
         # lives on would make the master hang up, again and again.
         self.pid, self.error_fd = syscalls.spawn(

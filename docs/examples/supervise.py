@@ -37,6 +37,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Return the status to leave with."""
+        # Who starts us may ignore it: the kernel would then reap our children, and tell nobody.
+        syscalls.set_disposition(syscalls.SIGCHLD, "default")
         syscalls.set_child_subreaper(True)  # without it orphans go to init; as pid 1 they are ours
         self.loop.add_signals([syscalls.SIGCHLD, *FORWARDED], self.hear)  # before the first child
         self.start()

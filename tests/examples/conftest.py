@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., "Process"]
 
+IGNORING = 'set -- env --ignore-signal=CHLD "$@"'  # for *first*: by whom it is started
+
 
 class Process(subprocess.Popen[bytes]):
     """A process whose streams are pipes, or not used."""
@@ -44,14 +46,14 @@ class Process(subprocess.Popen[bytes]):
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Give a function that starts an example; *redirected* as a shell does it: <&- closes."""
+    """Give a function that starts an example: by a shell, if it is to do something *first*."""
     started: list[Process] = []
 
-    def start(name: str, *arguments: object, redirected: str = "", **how: Any) -> Process:
+    def start(name: str, *arguments: object, first: str = "", **how: Any) -> Process:
         program = ROOT / "docs/examples" / f"{name}.py"
         command = [sys.executable, "-W", "error", program, *arguments]
-        if redirected:
-            command = ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
+        if first:
+            command = ["sh", "-c", f'{first}; exec "$@"', "sh", *command]
         pipe = subprocess.PIPE
         streams = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **how}
         path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"

@@ -17,6 +17,8 @@ import pytest
 from lowconmon import syscalls
 from tests.support import SLOWNESS, read_all, wait_for
 
+from .conftest import IGNORING
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -130,7 +132,7 @@ def test_the_programs_terminal_has_the_size_of_ours_and_follows_it(
     script += "until [ x$n = x.. ]; do sleep 0.02; done"
     # A session without a terminal makes the first that it opens its own: it is told of changes.
     name = os.ttyname(slave)
-    both = {"redirected": f"<{name} >{name}", "start_new_session": True}
+    both = {"first": f"exec <{name} >{name}", "start_new_session": True}
     process = start("record", cast, "sh", "-c", script, **both)
     assert read_until(master, b"ready\r\n") == b"33 99\r\nready\r\n"
     syscalls.set_winsize(master, 44, 111)
@@ -159,7 +161,9 @@ def test_a_standard_input_without_readiness_has_an_end_too(
 ) -> None:
     (tmp_path / "file").write_text("line\n")
     script = "stty -echo; cat; echo end"
-    process = start("record", cast, "sh", "-c", script, redirected=redirection.format(tmp_path))
+    process = start(
+        "record", cast, "sh", "-c", script, first=f"exec {redirection.format(tmp_path)}"
+    )
     status, out, error = process.end()
     assert (status, error) == (0, "")
     assert out.endswith("end\r\n")
@@ -215,7 +219,7 @@ def test_a_closed_standard_output_is_not_the_recording(
     start: Start, cast: Path, redirection: str
 ) -> None:
     """Acceptable: it is shown nowhere. Not acceptable: it is written into the file besides."""
-    process = start("record", cast, "sh", "-c", "echo it; exit 3", redirected=redirection)
+    process = start("record", cast, "sh", "-c", "echo it; exit 3", first=f"exec {redirection}")
     assert process.end() == (3, "", "")
     assert shown(cast) == "it\r\n"
 
@@ -245,6 +249,11 @@ def test_who_stays_on_the_terminal_does_not_keep_it(start: Start, cast: Path) ->
     os.kill(int(out), signal.SIGKILL)
     assert status == 4
     assert shown(cast) == out
+
+
+def test_its_starter_may_ignore_the_ends_of_children(start: Start, cast: Path) -> None:
+    process = start("record", cast, "sh", "-c", "echo it; exit 3", first=IGNORING)
+    assert process.end() == (3, "it\r\n", "")
 
 
 def test_a_program_that_closes_its_terminal_lives_on(start: Start, cast: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import read_line, signals_in, status_of, wait_for
 
+from .conftest import IGNORING
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -97,6 +99,10 @@ def test_orphans_become_ours_and_are_reaped(start: Start, tmp_path: Path) -> Non
     (tmp_path / "gate").write_text("end\n")
     wait_for(lambda: not status_of(pid))
     assert process.end() == (0, "", "")
+
+
+def test_its_starter_may_ignore_the_ends_of_children(start: Start) -> None:
+    assert start("supervise", "sh", "-c", "exit 3", first=IGNORING).end() == (3, "", "")
 
 
 def test_what_the_program_leaves_in_its_group_is_told_to_end(start: Start) -> None:
