@@ -349,7 +349,7 @@ def pipe2(flags: int = 0) -> tuple[int, int]:
 
 
 def fcntl(fd: "Fd", command: int, argument: int = 0) -> int:
-    """Do one of the F_ commands that take an int, such as F_SETPIPE_SZ (fcntl(2))."""
+    """Do one of the `F_` commands that take an int, such as F_SETPIPE_SZ (fcntl(2))."""
     return _call(_lib.lc_fcntl, _fd(fd), command, argument)
 
 
@@ -364,7 +364,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 
 
 def mallopt(parameter: int, value: int) -> None:
-    """Tune the C library's allocator by one of the M_ parameters (mallopt(3)). OSError: EINVAL."""
+    """Tune the C library's allocator by one of the `M_` parameters (mallopt(3)). OSError: EINVAL."""
     _call(_lib.lc_mallopt, parameter, value)
 
 

@@ -65,11 +65,16 @@ def test_the_launchers_are_those_that_are_installed_by_hand_but_for_the_path() -
         assert launcher.stat().st_mode & 0o111 == 0o111
 
 
-@pytest.mark.parametrize("kind", ["install", "manpages", "docs"])
+@pytest.mark.parametrize("kind", ["install", "manpages", "docs", "examples"])
 def test_every_file_that_a_package_takes_is_there(kind: str) -> None:
     for package in PACKAGES:
         for source, *_ in lines(f"{package}.{kind}"):
             assert source.startswith(MADE) or (ROOT / source).exists(), source
+
+
+def test_every_example_is_packaged() -> None:
+    packaged = {name for (name,) in lines("python3-lowconmon.examples")}
+    assert packaged == {str(path.relative_to(ROOT)) for path in (ROOT / "docs/examples").glob("*")}
 
 
 def test_what_stands_aside_is_what_conmon_has_too_and_comes_back() -> None:
