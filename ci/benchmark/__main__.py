@@ -144,10 +144,19 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--runs", type=int, default=3, help="of each row; the best one counts")
     parser.add_argument("--write", action="store_true", help=f"into {_PAGE.relative_to(ROOT)}")
+    text = "instead of the rows, as many containers at once, ten lines a second each, for a minute"
+    parser.add_argument("--many", type=int, default=0, metavar="COUNT", help=text)
     options = parser.parse_args()
     if unknown := {*options.rows} - ROWS.keys():
         parser.error(f"no such row: {' '.join(unknown)}")
     lives.make_stub()
+    if options.many:
+        found = {program: lives.many(program, options.many) for program in PROGRAMS}
+        print(f"| {options.many} at once | conmon | lowconmon | ratio |\n| --- | --- | --- | --- |")
+        for name, conmon in found["conmon"].items():
+            ours = found["lowconmon"][name]
+            print(f"| {name} | {conmon:.4g} | {ours:.4g} | {ours / conmon:.2f} |")
+        return 0
     head = "| | unit | limit | conmon | lowconmon | ratio | target | met |\n"
     head += "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
     print(head, end="")

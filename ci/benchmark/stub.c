@@ -1,7 +1,8 @@
 /* A runtime that costs next to nothing: it leaves a child, and the child's pid.
  *
  * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
- * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write.
+ * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write; of the
+ * kind "ticks" COUNT lines that tell the time, ten a second, and one more at the end.
  * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout; "stub drain
  * PATH COUNT" is a journald that forgets: it reads so many datagrams.
  */
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 static void check(int failed, const char *what)
@@ -50,12 +52,27 @@ static int hand_over_terminal(const char *path)
     return slave;
 }
 
+static void tick(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    check(dprintf(1, "%lld%09ld\n", (long long)now.tv_sec, now.tv_nsec) < 0, "write");
+}
+
 static void do_job(const char *job)
 {
     long count = 0, size = 1, batch = 1, done, line, start, written, end;
     char *buffer;
 
     sscanf(job, "%*s %ld %ld %ld", &count, &size, &batch);
+    if (!strncmp(job, "ticks", 5)) {
+        while (count--) {
+            tick();
+            usleep(100000);
+        }
+        return;
+    }
     buffer = malloc(size * batch);
     for (line = 0; line < batch; line++) {
         memset(buffer + line * size, 'a' + line % 26, size - 1);
@@ -77,8 +94,11 @@ static void work(void)
     int gate = open(getenv("BENCH_GATE"), O_RDWR | O_CLOEXEC);
 
     while (read(gate, &byte, 1) == 1) {
-        if (byte == 'q')
+        if (byte == 'q') {
+            if (!strncmp(getenv("BENCH_JOB"), "ticks", 5))
+                tick();
             _exit(7);
+        }
         do_job(getenv("BENCH_JOB"));
     }
 }
