@@ -16,9 +16,12 @@ from .lives import BARE, BARE_IMPORTS, PROGRAMS, ROOT, WORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _PAGE = ROOT / "docs/performance.md"
 _PLOT = ROOT / "docs/performance.svg"
+_README = ROOT / "README.md"
+_IN_README = ("start", "short", "single", "client", "latency", "memory")
 _BEGIN, _END = "<!-- the table of `ci/bench` -->\n", "<!-- its end -->\n"
 _SHORT, _LONG = "lines 2000000 80 800", "lines 65536 16384 4"
 _SINGLE, _TERMINAL, _CLIENTS = "lines 400000 80 1", "lines 838860 80 50", "lines 3355443 80 800"
@@ -116,6 +119,23 @@ def line(name: str, figures: dict[str, float]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def put(page: Path, text: str) -> None:
+    """Put *text* in the place of the table of a page."""
+    before, begin, rest = page.read_text().partition(_BEGIN)
+    page.write_text(f"{before}{begin}{text}{_END}{rest.partition(_END)[2]}")
+
+
+def summary(figures: dict[str, dict[str, float]]) -> str:
+    """Return the README's table: a few rows, and how often conmon's figure goes into ours."""
+    lines = ["| | conmon | lowconmon | ratio |", "| --- | --- | --- | --- |"]
+    for name in _IN_README:
+        row, conmon, ours = ROWS[name], figures[name]["conmon"], figures[name]["lowconmon"]
+        lines.append(
+            f"| {row.text} | {conmon:.3g} {row.unit} | {ours:.3g} {row.unit} | {ours / conmon:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def plot(figures: dict[str, dict[str, float]]) -> str:
     """Return an SVG with a bar for each ratio; the line is conmon."""
     scale, height, left = 120, 24, 260
@@ -143,10 +163,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ci/bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--runs", type=int, default=3, help="of each row; the best one counts")
-    parser.add_argument("--write", action="store_true", help=f"into {_PAGE.relative_to(ROOT)}")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/performance.md and the README"
+    )
     text = "instead of the rows, as many containers at once, ten lines a second each, for a minute"
     parser.add_argument("--many", type=int, default=0, metavar="COUNT", help=text)
     options = parser.parse_args()
+    if options.write and options.rows:
+        parser.error("what is written is the whole table")
     if unknown := {*options.rows} - ROWS.keys():
         parser.error(f"no such row: {' '.join(unknown)}")
     lives.make_stub()
@@ -163,9 +187,8 @@ def main() -> int:
     figures = measure(options.rows or [*ROWS], options.runs)
     (WORK / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     if options.write:
-        before, begin, rest = _PAGE.read_text().partition(_BEGIN)
-        table = "".join(line(name, values) + "\n" for name, values in figures.items())
-        _PAGE.write_text(f"{before}{begin}{head}{table}{_END}{rest.partition(_END)[2]}")
+        put(_PAGE, head + "".join(line(name, it) + "\n" for name, it in figures.items()))
+        put(_README, summary(figures))
         _PLOT.write_text(plot(figures))
     return 0
 
