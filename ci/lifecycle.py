@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw docs/lifecycle.svg from the table in lowconmon/pure/lifecycle.py, by Graphviz: ci/lifecycle."""
+"""Draw docs/lifecycle.svg from the table in lowconmon/pure/lifecycle.py, by Graphviz: ci/lifecycle.py."""
 
 from __future__ import annotations
 
