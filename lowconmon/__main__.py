@@ -5,9 +5,8 @@ With one of 0-2 closed, the next file would become stdio; a signal to end would 
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # in memory; signal costs 0.9 MB
-import posix
+import posix as os
 import sys
-from posix import _exit
 
 
 def main() -> None:
@@ -22,11 +21,11 @@ def main() -> None:
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-    fd = posix.open("/dev/null", posix.O_RDWR)
+    fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:
-        posix.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
-        fd = posix.open("/dev/null", posix.O_RDWR)
-    posix.close(fd)
+        os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
+        fd = os.open("/dev/null", os.O_RDWR)
+    os.close(fd)
     try:
         if program == "logs":
             from lowconmon_tools.reader import main as run
@@ -35,15 +34,15 @@ def main() -> None:
         else:
             from . import launch
     except ImportError as error:  # another system, or a kernel that is too old
-        posix.write(2, f"conmon: {error}\n".encode())
-        _exit(1)
+        os.write(2, f"conmon: {error}\n".encode())
+        os._exit(1)
     if reads:
         sys.exit(run(sys.argv[2:] if program == "logs" else sys.argv[1:]))
     try:
         launch.launch(blocked)
     except OSError as error:  # out of descriptors or memory, mostly
-        posix.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
-        _exit(1)
+        os.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ runtime.
 """
 
 import errno
-import posix
+import posix as os
 
 from . import _syscalls
 from .loop import Loop
@@ -104,7 +104,7 @@ class Monitor:
                 return self._status
             self._post("runtime_failed")  # as if the runtime had found out
         for fd in self.inherited_fds:  # they were for the runtime alone
-            posix.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
+            os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
         self._loop.run()
         return self._status
 
@@ -119,7 +119,7 @@ class Monitor:
         if options.terminal:
             self._runtime.failure = "Failed to create console socket"
             bundle = options.bundle or b"."
-            bundle = bundle if bundle.startswith(b"/") else posix.getcwdb() + b"/" + bundle
+            bundle = bundle if bundle.startswith(b"/") else os.getcwdb() + b"/" + bundle
             parents = [bundle, self._variable(b"XDG_RUNTIME_DIR")]
             parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]
             console = self._terminal.listen(parents)
@@ -135,7 +135,7 @@ class Monitor:
         attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
         if options.bundle is not None:
             self._runtime.failure = "Failed to open bundle"
-            flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
         if options.bundle is not None and not self._passthrough:
             self._runtime.failure = "Failed to create attach socket"
@@ -188,7 +188,7 @@ class Monitor:
             except OSError as error:
                 self._runtime.fail(f"Failed to watch container: {error.strerror}")
                 if error.errno not in {errno.EINVAL, errno.ENOENT}:  # those: a thread of anyone's
-                    posix.kill(self._pid, _syscalls.SIGKILL)
+                    os.kill(self._pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
         if self._container:  # behind what was posted, which is done later, whatever happens here

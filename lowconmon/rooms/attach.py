@@ -6,7 +6,7 @@ The container's stdin ends as the contract's section 7 says.
 """
 
 import errno
-import posix
+import posix as os
 from time import monotonic_ns
 
 from .. import _syscalls
@@ -69,7 +69,7 @@ class Attach:
         self.unlink()
         kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
         self._listener_fd = fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
-        posix.fchmod(fd, 0o700)  # before bind: the socket's file never has another mode
+        os.fchmod(fd, 0o700)  # before bind: the socket's file never has another mode
         # Through /proc the path is short, however long the directory's own is.
         _syscalls.bind(fd, b"/proc/self/fd/%d/attach" % directory_fd)
         _syscalls.listen(fd, _BACKLOG)

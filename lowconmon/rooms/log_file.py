@@ -9,7 +9,7 @@ one can be written. A record that would make the file larger than its limit begi
 
 import _stat as stat  # in C
 import errno
-import posix
+import posix as os
 import time
 
 from .. import _syscalls
@@ -198,7 +198,7 @@ class LogFile:
     def _open(self) -> None:
         """Go on at the path, behind what a crash may have left open there. OSError: not so."""
         # A symlink that appears later is not followed where rotation does not either.
-        no_symlink = posix.O_NOFOLLOW if self._fd >= 0 and self._rotation.backups else 0
+        no_symlink = os.O_NOFOLLOW if self._fd >= 0 and self._rotation.backups else 0
         fd = _syscalls.open(self._path, OPEN_FLAGS | no_symlink, 0o640)
         try:
             status = _syscalls.fstat(fd)
@@ -220,7 +220,7 @@ class LogFile:
 
     def _mend(self) -> None:
         """Cut off what a crash has left open, or make it whole. Raises OSError."""
-        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, posix.O_RDONLY | posix.O_CLOEXEC)
+        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, os.O_RDONLY | os.O_CLOEXEC)
         try:
             tail = _syscalls.pread(reader_fd, _TAIL, max(self._size - _TAIL, 0))
         finally:
@@ -292,7 +292,7 @@ class LogFile:
                 continue
             count = _syscalls.write(self._fd, self._held[self._begun : end])
             if not count:  # a file system that lies
-                raise OSError(errno.EIO, posix.strerror(errno.EIO))
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             self._size += count
             whole = self._held.rfind(b"\n", 0, self._begun + count) + 1
             self._held, self._begun = self._held[whole:], self._begun + count - whole

@@ -5,7 +5,7 @@ one that moves on, as systemd does, moves to one below, whose events are told he
 """
 
 import errno
-import posix
+import posix as os
 
 from .. import _syscalls
 from ..pure.cgroups import MOUNT, event_files, ooms
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from .._typing import Diagnostics, Loop
 
 # None of these is a FIFO, unless somebody plays tricks: then it blocks nobody.
-_READ, _WRITE = (
-    mode | posix.O_NONBLOCK | posix.O_CLOEXEC for mode in (posix.O_RDONLY, posix.O_WRONLY)
-)
+_READ, _WRITE = (mode | os.O_NONBLOCK | os.O_CLOEXEC for mode in (os.O_RDONLY, os.O_WRONLY))
 _SIZE = 4096  # of all the events, and of what a cgroup's file says
 
 
@@ -39,7 +37,7 @@ class Oom:
         """
         files = event_files(theirs)
         paths = (MOUNT + file for file in files)
-        path = next((it for it in paths if posix.access(it, posix.F_OK)), None)
+        path = next((it for it in paths if os.access(it, os.F_OK)), None)
         if path is None or not self._paths:
             self._diagnostics.debug("no memory cgroup to watch")
             return
@@ -49,7 +47,7 @@ class Oom:
                 self._notice_fd = _syscalls.inotify_init1()
                 _syscalls.inotify_add_watch(self._notice_fd, path, _syscalls.IN_MODIFY)
             else:
-                self._notice_fd = _syscalls.eventfd(0, posix.EFD_NONBLOCK | posix.EFD_CLOEXEC)
+                self._notice_fd = _syscalls.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
                 control = path.rpartition(b"/")[0] + b"/cgroup.event_control"
                 control_fd = _syscalls.open(control, _WRITE)
                 try:
@@ -84,9 +82,7 @@ class Oom:
         self._seen = now
         for path in self._paths[:] if self.ran_out else ():
             try:
-                _syscalls.close(
-                    _syscalls.open(path, _WRITE | posix.O_CREAT | posix.O_NOFOLLOW, 0o644)
-                )
+                _syscalls.close(_syscalls.open(path, _WRITE | os.O_CREAT | os.O_NOFOLLOW, 0o644))
                 self._paths.remove(path)
             except OSError as error:
                 self._diagnostics.warn(f"Failed to make {path.decode('utf-8', 'replace')}", error)

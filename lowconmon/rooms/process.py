@@ -5,7 +5,7 @@ for a child: who ended is reaped when SIGCHLD says so, and not before the contai
 """
 
 import errno
-import posix
+import posix as os
 import sys
 from time import monotonic_ns, time_ns
 
@@ -40,7 +40,7 @@ class Process:
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         try:
             if started not in (None, started_at(pid) or started):
-                raise ProcessLookupError(errno.ESRCH, posix.strerror(errno.ESRCH))
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
             loop.add_pidfd(self.pidfd, self._ended)
         except OSError:
             self.pidfd = loop.discard(self.pidfd)
@@ -72,10 +72,10 @@ class Process:
         if self.pidfd < 0:
             return
         try:
-            group_id = posix.getpgid(self.pid) if group else 0
+            group_id = os.getpgid(self.pid) if group else 0
             _syscalls.pidfd_send_signal(self.pidfd, number)  # ESRCH: the group was a stranger's
-            if group_id > 1 and group_id != posix.getpgrp():
-                posix.killpg(group_id, number)
+            if group_id > 1 and group_id != os.getpgrp():
+                os.killpg(group_id, number)
         except ProcessLookupError:
             return  # reaped by its parent: its end is about to be told
 
@@ -135,7 +135,7 @@ def describe_end(container: Process | None, status: int, **how: bool) -> "dict[s
 def reap() -> None:
     """Reap all children that have ended; those that are watched get to know."""
     try:
-        while found := _syscalls.waitid_rusage(posix.P_ALL, 0, _NOW):
+        while found := _syscalls.waitid_rusage(os.P_ALL, 0, _NOW):
             result, usage = found
             process = _watched.get(result.si_pid)
             if process:
@@ -151,13 +151,13 @@ def exec_error(error_fd: int) -> OSError | None:
     except OSError:  # EAGAIN: killed before it came to exec
         number = 0
     _syscalls.close(error_fd)
-    return OSError(number, posix.strerror(number)) if number else None
+    return OSError(number, os.strerror(number)) if number else None
 
 
 def read_small(path: bytes) -> bytes | None:
     """Return the first 64 KiB of a file, None when it cannot be read."""
     try:
-        fd = _syscalls.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             return _syscalls.read(fd, 65536)
         finally:
@@ -172,9 +172,10 @@ def spares_memory(pid: int) -> bool:
     A pipe's pages are charged to who writes, and to a user, whose next pipes may get fewer.
     """
     whole = [b"0", b"0", b"4294967295"]  # of user ids: the namespace is no user's
-    if posix.geteuid() or (read_small(b"/proc/self/uid_map") or b"").split() != whole:
+    cgroup, ids = read_small(b"/proc/%d/cgroup" % pid), read_small(b"/proc/self/uid_map") or b""
+    if os.geteuid() or ids.split() != whole or cgroup is None:
         return False
-    for file in event_files(read_small(b"/proc/%d/cgroup" % pid) or b""):
+    for file in event_files(cgroup):
         directory = (MOUNT + file).rpartition(b"/")[0]
         while len(directory) > len(MOUNT):
             for name in (b"/memory.max", b"/memory.limit_in_bytes"):
@@ -209,7 +210,7 @@ def pid_in(
     """
     left = pid_file(path)
     pid = parse_pid(left[0])
-    if pid is None or pid in {1, posix.getpid()} or left == stale:
+    if pid is None or pid in {1, os.getpid()} or left == stale:
         return None
     started = started_at(pid)
     if started is not None and not_before is not None and started < not_before:

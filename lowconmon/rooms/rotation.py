@@ -8,7 +8,7 @@ backup N is the file `.N` or, compressed, `.N.gz`; where both are there, the fir
 
 import _stat as stat  # in C
 import errno
-import posix
+import posix as os
 
 from .. import _syscalls
 
@@ -16,18 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Callable, Sequence
 
-OPEN_FLAGS = (
-    posix.O_WRONLY
-    | posix.O_APPEND
-    | posix.O_CREAT
-    | posix.O_NONBLOCK
-    | posix.O_NOCTTY
-    | posix.O_CLOEXEC
-)
-_TEMPORARY = OPEN_FLAGS | posix.O_EXCL | posix.O_NOFOLLOW
-_LOOK = (
-    posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOFOLLOW | posix.O_CLOEXEC
-)  # .1 may be a FIFO by now
+OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_TEMPORARY = OPEN_FLAGS | os.O_EXCL | os.O_NOFOLLOW
+_LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # .1 may be a FIFO by now
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
 _GZIP = b".gz"
 
@@ -104,7 +95,7 @@ class Rotation:
                 _syscalls.close(fd)
 
     def _open_directory(self) -> int:
-        flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         return _syscalls.open(self._directory or b".", flags)
 
     def _check(self, dir_fd: int, log_fd: int) -> None:

@@ -8,7 +8,7 @@ ones are cheaper.
 """
 
 import errno
-import posix
+import posix as os
 from time import monotonic_ns, time_ns
 
 from .. import _syscalls
@@ -73,7 +73,7 @@ class Stdio:
 
     def add(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool = False) -> None:
         """Take over the reading end *fd*, which is ours alone, and read it."""
-        posix.set_blocking(fd, False)
+        os.set_blocking(fd, False)
         stream = Stream(name, packet_type, fd, terminal=terminal)
         self._streams.append(stream)
         # A terminal waits for the start: nothing the runtime says comes through it.
