@@ -55,6 +55,7 @@ _PACKAGES += [
 ]
 _PACKAGES += ["busybox-static", "jq", "bash", "coreutils", "dash", "findutils", "grep", "kmod"]
 _PACKAGES += ["mount", "procps", "sed", "util-linux"]
+_PACKAGES += ["gzip", "tar"]  # CRIU packs a tmpfs with them
 _FILES = Path(__file__).with_name("podman-root")
 _DISK_MB = 3000
 _LAST_LINES = 60

@@ -57,7 +57,7 @@ class GuestHouse(House):
 
     def _build(self) -> None:
         for path in HOME.iterdir():  # it is made for us: a user makes nothing in /run
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         pid, self._elders = os.getpid(), set[int]()
         while pid > 1:
             self._elders.add(pid)
