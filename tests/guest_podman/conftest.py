@@ -28,7 +28,7 @@ BOTH = {
     "test_a_quadlet_that_notifies_is_ready_when_its_container_says_so",
     "test_container_and_monitor_each_have_a_scope_of_their_own",
     "test_the_journal_finds_a_container_by_its_name",
-    "test_the_monitor_that_runs_is_the_one_that_podman_names_and_not_debians",
+    "test_the_monitor_that_runs_is_the_one_that_podman_names_of_our_package",
     "test_the_units_result_is_the_containers[7]",
 }
 # One of several of a kind, where the others would show the same of this podman.

@@ -86,13 +86,14 @@ def test_container_and_monitor_each_have_a_scope_of_their_own(podman: GuestPodma
     wait_until(lambda: not podman.scopes(), "an end of both")
 
 
-def test_the_monitor_that_runs_is_the_one_that_podman_names_and_not_debians(
+def test_the_monitor_that_runs_is_the_one_that_podman_names_of_our_package(
     podman: GuestPodman, monitor_program: Path
 ) -> None:
-    path = podman.ok("info", "--format", "{{.Host.Conmon.Path}}").decode().strip()
+    form = "{{.Host.Conmon.Path}} {{.Host.Conmon.Package}} {{.Host.Conmon.Version}}"
+    path, package, version = podman.ok("info", "--format", form).decode().split(" ", 2)
     assert path == str(monitor_program) == "/usr/libexec/podman/conmon"
-    assert "lowconmon" in podman.ok("info", "--format", "{{.Host.Conmon.Version}}").decode()
-    assert Path("/usr/bin/conmon").exists()
+    assert package.startswith("lowconmon-conmon_")
+    assert "lowconmon" in version
     podman.idle("box")
     process = Path(f"/proc/{podman.monitor_pid('box')}")
     assert process.joinpath("comm").read_text() == "conmon\n"
