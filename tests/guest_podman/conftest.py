@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.guest_podman.guest_house import UID, GuestHouse, GuestPodman
-from tests.podman.conftest import KEEPER, Keeper, monitor_program, pytest_runtest_setup
+from tests.podman.conftest import Keeper, keeping, monitor_program, pytest_runtest_setup, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,12 +60,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.nodeid in mine]
 
 
-class GuestKeeper(Keeper):
-    """Keeps the guest's house."""
-
-    make = GuestHouse
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Tell at once why a test has failed: a guest that hangs never comes to the end of its report."""
@@ -75,23 +69,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(scope="session")
 def keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:  # noqa: F811
-    """Give the keeper of the guest's house."""
-    keeper = GuestKeeper(monitor_program)
-    assert keeper.house
-    pytestconfig.stash[KEEPER] = keeper
-    yield keeper
-    del pytestconfig.stash[KEEPER]
-    keeper.close()
+    with keeping(GuestHouse, monitor_program, pytestconfig, "crun") as keeper:
+        yield keeper
 
 
 @pytest.fixture
 def podman(keeper: Keeper) -> Iterator[GuestPodman]:
-    """Give a podman; afterwards no container, process, mount, scope or file of the test is left."""
     assert isinstance(keeper.house, GuestHouse)
-    podman = GuestPodman(keeper.house)
-    yield podman
-    try:
-        podman.close()
-    except BaseException:
-        keeper.close()
-        raise
+    with using(GuestPodman(keeper.house), keeper) as podman:
+        yield podman

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.podman.podman_house import HOME, House, Podman
+from tests.podman.podman_house import HOME, House, Podman, innermost
 from tests.support import SLOWNESS
 
 UID = os.geteuid()
@@ -127,18 +127,7 @@ class GuestPodman(Podman):
     house: GuestHouse
 
     def child(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the pid of podman; a user's may be a child, in the user namespace that it needs."""
-        pid = process.pid
-        while UID:
-            below = []
-            for path in Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    below += [int(word) for word in path.read_text().split()]
-            below = [one for one in below if _comm(one) == "podman"]
-            if not below:
-                break
-            pid = below[0]
-        return pid
+        return innermost(process.pid)
 
     def scopes(self) -> list[str]:
         """Return what podman's slice holds but for a user's own pause process."""
@@ -165,12 +154,6 @@ class GuestPodman(Podman):
 def _parent(pid: int) -> int:
     _, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     return int(tail.split()[1])
-
-
-def _comm(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
 
 
 def _is_pause(directory: Path) -> bool:
