@@ -21,7 +21,7 @@ NAME = "podman5"
 _AMD64 = ARCHITECTURES["amd64"]
 # What a processor has had since is slower in an emulator than doing without it: a quarter, of "max".
 _CPU = "qemu64"
-_GUEST = replace(
+_DEBIAN = replace(
     _AMD64,
     suites=("trixie",),
     machine=replace(
@@ -126,7 +126,7 @@ def _tell_dpkg(unpacked: dict[Path, list[str]], home: Path) -> None:
 
 def run(arguments: list[str], limit_s: float) -> Result:
     """Make the image, boot it, and let it run pytest with *arguments*, as root and as a user."""
-    return attempt(Guest(NAME, _GUEST, PodmanImage, _read), arguments or _TESTS, limit_s)
+    return attempt(GUEST, arguments or _TESTS, limit_s)
 
 
 def _read(one: Architecture, result: Result) -> None:
@@ -152,3 +152,6 @@ def _read(one: Architecture, result: Result) -> None:
         last = text.splitlines()[-_LAST_LINES:]
         failed = re.findall(r"^\w+: (?:FAILED|ERROR) .*", text, re.MULTILINE)
         raise Failure("\n".join([*failures, *last, *failed]))
+
+
+GUEST = Guest(NAME, _DEBIAN, PodmanImage, _read)
