@@ -19,7 +19,7 @@ from .machine import Guest, Result, attempt, read
 
 NAME = "podman5"
 _AMD64 = ARCHITECTURES["amd64"]
-# What a processor has had since is slower in an emulator than doing without it: a quarter, of "max".
+# What processors have had since is more work for an emulator than it saves.
 _CPU = "qemu64"
 _DEBIAN = replace(
     _AMD64,

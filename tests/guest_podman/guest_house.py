@@ -110,6 +110,7 @@ class GuestHouse(House):
     def close(self) -> None:
         """Remove what is left: the next house is built in the same place."""
         self.kill(*self.processes())
+        shutil.rmtree(RUNTIME_DIRECTORY / "crun", ignore_errors=True)
         if UID:  # what his containers wrote belongs to others, and mounts are in his namespace
             self.call("podman", "system", "migrate")
             self.call("podman", "unshare", "rm", "-rf", str(HOME / "root"))
