@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ci.guests import __main__ as program, user
+from ci.guests import __main__ as program, podman, user
 from ci.guests.architectures import ARCHITECTURES
 from ci.guests.debs import Failure, NotServed, Suite
 from ci.guests.machine import Result, odd_ones, read
@@ -183,6 +183,51 @@ def test_the_job_runs_once_more_what_has_failed(tmp_path: Path) -> None:
 def test_the_job_fails_where_one_fails_twice(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"status: 1\n(.*\n)*.*##AGAIN\n(.*\n)*.*##STATUS 1"):
         job(tmp_path, "-q", "test_it.py")
+
+
+# podman's guest
+
+BOTH = """\
+##GUEST 6.12.117 3.13.5 little 64 podman version 5.4.2
+root: == 1 failed, 59 passed, 9 deselected in 300.20s ==
+box: == 50 passed in 290.10s ==
+root: ##STATUS 1
+root: ##AGAIN
+box: ##STATUS 0
+root: PASSED tests/a.py::test_b
+root: == 1 passed in 9.00s ==
+root: ##STATUS 0
+##CONMON /usr/bin/conmon 0
+"""
+
+
+def read_podman(text: str) -> Result:
+    result = Result(podman.NAME, console=text)
+    podman.GUEST.read(ARCHITECTURES["amd64"], result)
+    return result
+
+
+def test_what_both_users_have_shown_is_read_apart() -> None:
+    result = read_podman(BOTH)
+    assert result.containers == {"podman 5.4.2 as root": 60, "podman 5.4.2 as box": 50}
+    assert (result.kernel, result.python, result.bits) == ("6.12.117", "3.13.5", 64)
+    assert (result.counts, result.again) == ({"passed": 110}, ["root: tests/a.py::test_b"])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("##CONMON /usr/bin/conmon 0\n", "conmon did not come back"),
+        ("box: ##STATUS 0\n", "box: pytest's status: none"),
+        ("root: PASSED tests/a.py::test_b\nroot: == 1 passed in 9.00s ==\nroot: ##STATUS 0\n",
+         "root: pytest's status: 1"),
+        ("##GUEST 6.12.117 3.13.5 little 64 podman version 5.4.2\n", "not this architecture"),
+    ],
+)  # fmt: skip
+def test_what_one_user_has_not_shown_is_named(line: str, why: str) -> None:
+    assert line in BOTH
+    with pytest.raises(Failure, match=why):
+        read_podman(BOTH.replace(line, ""))
 
 
 # The mirror

@@ -70,13 +70,16 @@ class Suite:
         self.release, self._architecture = suite, architecture
 
     def fetch(self, *packages: str, alone: bool = False) -> list[Path]:
-        """Return the files of *packages* and (but for *alone*) of what they depend on."""
+        """Return the files of *packages* and (but for *alone*) of what they depend on.
+
+        One of them may be a file, with a / in its name: then what it depends on is fetched.
+        """
         with self._locked():
             verb = ["download"] if alone else ["install", "--download-only", "-y"]
             # It lists what it would fetch: into an empty cache, everything.
             empty = f"Dir::Cache::archives={self.home / 'empty'}"
             listed = self._apt("get", "-qq", "-o", empty, "--print-uris", *verb, *packages)
-            names = re.findall(r"^'([^']+)' (\S+)", listed, re.MULTILINE)
+            names = re.findall(r"^'(?!file:)([^']+)' (\S+)", listed, re.MULTILINE)
             archives = self.home / "archives"
             if missing := [url for url, name in names if not (archives / name).exists()]:
                 self._apt("get", "-qq", *verb, *packages, cwd=archives)
@@ -146,15 +149,19 @@ def first_suite(suites: tuple[str, ...], architecture: str) -> Suite:
     raise NotServed("\n".join(failures))
 
 
-def unpack(debs: list[Path], root: Path) -> None:
-    """Unpack *debs* over *root*, where links stay links."""
+def unpack(debs: list[Path], root: Path) -> dict[Path, list[str]]:
+    """Unpack *debs* over *root*, where links stay links; return the paths in each."""
+    paths = {}
     for deb in debs:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
-            subprocess.run(
-                ["tar", "-x", "--keep-directory-symlink", "-C", root], stdin=tar.stdout, check=True
+            command = ["tar", "-xv", "--quoting-style=literal", "--keep-directory-symlink", "-C"]
+            done = subprocess.run(
+                [*command, root], stdin=tar.stdout, stdout=subprocess.PIPE, text=True, check=True
             )
         if tar.returncode:
             raise Failure(f"{deb}: cannot be unpacked")
+        paths[deb] = done.stdout.splitlines()
+    return paths
 
 
 def plain(path: Path) -> bytes:

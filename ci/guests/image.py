@@ -88,7 +88,7 @@ class Root:
         for name in ("lib64", "lib32", "libx32"):  # the loader's place on some
             (root / "usr" / name).mkdir()
             (root / name).symlink_to(f"usr/{name}")
-        unpack(self._suite.fetch(*self.packages), root)
+        self._unpacked = unpack(self._suite.fetch(*self.packages), root)
         for name in ("proc", "sys", "dev", "run", "tmp", "root", "etc", "guest"):
             (root / name).mkdir(exist_ok=True)
         etc = root / "etc"
@@ -109,7 +109,7 @@ class Root:
         return (self._root / "usr/bin/python3").readlink().name
 
     def _install(self) -> None:
-        """Put the program, the tests and their tools into the root."""
+        """Put the program and the tests into the root."""
         root, prefix = self._root, "usr"
         environment = {**os.environ, "DESTDIR": str(root)}
         run(CHECKOUT / "ci/install", f"/{prefix}", env=environment)
@@ -122,15 +122,19 @@ class Root:
         if self._python() != f"python{sysconfig.get_python_version()}":
             for cache in home.rglob("__pycache__"):
                 shutil.rmtree(cache)
-        source = root / "guest/source"
+        self._bring_tests()
+        shutil.copy(home / "lowconmon/_ffi.abi3.so", root / "guest/source/lowconmon")
+
+    def _bring_tests(self) -> None:
+        """Put the tests and their tools into the root."""
+        source = self._root / "guest/source"
         for name in ("tests", "lowconmon", "lowconmon_tools", "docs"):
             shutil.copytree(
                 CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
             )
         for name in ("pyproject.toml", "build_ffi.py", "README.md", "CONTRIBUTING.md"):
             shutil.copy(CHECKOUT / name, source)
-        shutil.copy(home / "lowconmon/_ffi.abi3.so", source / "lowconmon")
-        tools, ours = root / "guest/tools", CHECKOUT / ".venv/lib"
+        tools, ours = self._root / "guest/tools", CHECKOUT / ".venv/lib"
         (site,) = ours.glob("python3*/site-packages")
         for name in _TOOLS:
             if (site / name).is_dir():

@@ -14,10 +14,14 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from .architectures import ARCHITECTURES, Architecture
 from .debs import Failure, NotServed
 from .image import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT_S = 1800
 _LAST_LINES = 60
@@ -49,13 +53,28 @@ class Result:
 
 def run(name: str, arguments: list[str], limit_s: float = LIMIT_S) -> Result:
     """Make the image of an architecture, boot it, and let it run pytest with *arguments*."""
-    one, result, begun = ARCHITECTURES[name], Result(name), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"lowconmon-{name}-", dir="/var/tmp") as directory:
-        image = Image(one, Path(directory))
+    return attempt(Guest(name, ARCHITECTURES[name], Image, read), arguments, limit_s)
+
+
+class Guest(NamedTuple):
+    """What is booted, and who reads its console."""
+
+    name: str
+    architecture: Architecture
+    image: type[Image]
+    read: Callable[[Architecture, Result], None]
+
+
+def attempt(guest: Guest, arguments: list[str], limit_s: float) -> Result:
+    """Make a guest's image, boot it, and return what is read of it, or why nothing is."""
+    result, one = Result(guest.name), guest.architecture
+    prefix, begun = f"lowconmon-{guest.name}-", time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/var/tmp") as directory:
         try:
+            image = guest.image(one, Path(directory))
             image.make(arguments)
             result.console = boot(one, image, limit_s)
-            read(one, result)
+            guest.read(one, result)
         except (Failure, OSError, subprocess.SubprocessError) as error:
             result.failure, result.tested = str(error), not isinstance(error, NotServed)
     result.seconds = time.monotonic() - begun

@@ -1,35 +1,27 @@
 """Run lowconmon under the newest stable Debian's own podman and systemd: `ci/arch podman5`.
 
-Laws. As for every guest no maintainer script runs: what they would do stands in _furnish, in files
-below ci/guests/podman-root, and in the job. The guest's own conmon stays in its place, unused: podman
-finds lowconmon first, and a test sees to it that it did.
+Laws. As for every guest no maintainer script of Debian's packages runs: what they would do stands in
+_unpack_root, in files below ci/guests/podman-root, and in the job. But ours are installed by dpkg, in
+the guest: apt is asked for podman and them, and brings no conmon. Debian's comes when they go, in the end.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import tempfile
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .architectures import ARCHITECTURES
-from .debs import Failure, NotServed
-from .image import Image
-from .machine import boot
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .architectures import ARCHITECTURES, Architecture
+from .debs import Failure
+from .image import CHECKOUT, Image, run as call
+from .machine import Guest, Result, attempt, read
 
 NAME = "podman5"
-LIMIT_S = 1200
 _AMD64 = ARCHITECTURES["amd64"]
-# What is switched off costs an emulated processor a fifth of its time.
-_CPU = "max,la57=off,pku=off,smap=off,smep=off"
-_GUEST = replace(
+# What processors have had since is more work for an emulator than it saves.
+_CPU = "qemu64"
+_DEBIAN = replace(
     _AMD64,
     suites=("trixie",),
     machine=replace(
@@ -38,23 +30,17 @@ _GUEST = replace(
         # One processor: of two, emulated at the same time, one runs into what the other is
         # patching in the kernel (static keys), and it panics: "Oops: int3".
         memory_mb=2048,
-        words="mitigations=off",
+        # norandmaps: programs at other addresses are translated anew, a third of the emulator's work.
+        words="mitigations=off norandmaps",
     ),
 )
 _USER, _UID = "box", 54321
 _PACKAGES = ["systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "podman", "crun"]
-_PACKAGES += [
-    "conmon",
-    "uidmap",
-    "passt",
-    "netavark",
-    "criu",
-    "libcriu2",
-    "python3",
-    "python3-cffi-backend",
-]
+_PACKAGES += ["uidmap", "passt", "netavark", "criu", "libcriu2"]
 _PACKAGES += ["busybox-static", "jq", "bash", "coreutils", "dash", "findutils", "grep", "kmod"]
 _PACKAGES += ["mount", "procps", "sed", "util-linux"]
+_PACKAGES += ["gzip", "tar"]  # CRIU packs a tmpfs with them
+_PACKAGES += ["dpkg", "diffutils", "libc-bin"]
 _FILES = Path(__file__).with_name("podman-root")
 _DISK_MB = 3000
 _LAST_LINES = 60
@@ -67,8 +53,13 @@ _MASKED += ["systemd-journal-catalog-update.service"]
 class PodmanImage(Image):
     """An image whose first process is systemd."""
 
-    packages = _PACKAGES
     disk_mb = _DISK_MB
+
+    def __init__(self, architecture: Architecture, work: Path) -> None:
+        super().__init__(architecture, work)
+        call(CHECKOUT / "ci/deb", "amd64")
+        self._ours = list((CHECKOUT / ".work/deb").glob("*.deb"))
+        self.packages = [*_PACKAGES, *map(str, self._ours)]
 
     def _unpack_root(self) -> None:
         super()._unpack_root()
@@ -90,9 +81,21 @@ class PodmanImage(Image):
         (units / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
         (units / "multi-user.target.wants").mkdir()
         (units / "multi-user.target.wants/guest.service").symlink_to("../guest.service")
+        _tell_dpkg(self._unpacked, root / "var/lib/dpkg")
         linger = root / "var/lib/systemd/linger"
         linger.mkdir(parents=True)
         (linger / _USER).touch()
+
+    def _install(self) -> None:
+        names = {deb.name for deb in self._unpacked}
+        if found := [name for name in names if name.startswith("conmon_")]:
+            raise Failure(f"apt takes {found} for a podman that has our packages")
+        conmon = [deb for deb in self._suite.fetch("conmon") if deb.name not in names]
+        for folder, debs in (("ours", self._ours), ("conmon", conmon)):
+            (self._root / "guest" / folder).mkdir()
+            for deb in debs:
+                shutil.copy(deb, self._root / "guest" / folder)
+        self._bring_tests()
 
     def _make_kernel(self) -> None:
         super()._make_kernel()
@@ -104,69 +107,51 @@ class PodmanImage(Image):
         shutil.copytree(modules, self._root / "usr/lib/modules", symlinks=True)
 
 
-@dataclass
-class Result:
-    """What the guest has shown."""
-
-    kernel: str = "-"
-    python: str = "-"
-    podman: str = "-"
-    passed: dict[str, int] = field(default_factory=dict)  # by user
-    again: list[str] = field(default_factory=list)  # the tests that have failed once, then passed
-    seconds: float = 0
-    failure: str = ""
-    tested: bool = True  # False: the mirror does not serve it today
-    console: str = ""
-
-    @property
-    def line(self) -> str:
-        """All of it in one line."""
-        counts = ", ".join(f"{user} {count}" for user, count in self.passed.items()) or "-"
-        what = f"podman {self.podman}, kernel {self.kernel}, Python {self.python}"
-        return f"{NAME}: {what}: passed: {counts}; {self.seconds:.0f} s"
+def _tell_dpkg(unpacked: dict[Path, list[str]], home: Path) -> None:
+    """Write what dpkg would know, had it installed what was unpacked."""
+    for name in ("info", "updates"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    (home / "info/format").write_text("1\n")  # architectures are in names
+    with (home / "status").open("w") as status:
+        for deb, paths in unpacked.items():
+            fields = call("dpkg-deb", "--field", deb)
+            known = dict(re.findall(r"^([\w-]+): (.*)", fields, re.MULTILINE))
+            status.write(f"{fields}Status: install ok installed\n\n")
+            name = known["Package"]
+            if known.get("Multi-Arch") == "same":
+                name += f":{known['Architecture']}"
+            lines = [path.removeprefix(".").rstrip("/") or "/." for path in paths]
+            (home / f"info/{name}.list").write_text("\n".join([*lines, ""]))
 
 
-def show(logs: Path, arguments: Sequence[str] = (), *, as_served: bool) -> bool:
-    """Run the guest, print what came of it; return whether it failed."""
-    result = run(list(arguments))
-    (logs / f"{NAME}.log").write_text(result.console)
-    print(result.line, flush=True)
-    for test in result.again:
-        print(f"{NAME} again: {test}", flush=True)
-    if result.failure:
-        what = "FAILED" if result.tested else "NOT TESTED"
-        print(f"{NAME} {what}: {result.failure}", flush=True)
-    return bool(result.failure) and (result.tested or not as_served)
-
-
-def run(arguments: list[str], limit_s: float = LIMIT_S) -> Result:
+def run(arguments: list[str], limit_s: float) -> Result:
     """Make the image, boot it, and let it run pytest with *arguments*, as root and as a user."""
-    result, begun = Result(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"lowconmon-{NAME}-", dir="/var/tmp") as directory:
-        image = PodmanImage(_GUEST, Path(directory))
-        try:
-            image.make(arguments or _TESTS)
-            result.console = boot(_GUEST, image, limit_s)
-            _read(result)
-        except (Failure, OSError, subprocess.SubprocessError) as error:
-            result.failure, result.tested = str(error), not isinstance(error, NotServed)
-    result.seconds = time.monotonic() - begun
-    return result
+    return attempt(GUEST, arguments or _TESTS, limit_s)
 
 
-def _read(result: Result) -> None:
+def _read(one: Architecture, result: Result) -> None:
     """Take the facts out of the console's text. Raises Failure."""
-    text = result.console
-    if guest := re.search(r"##GUEST (\S+) (\S+) podman version (\S+)", text):
-        result.kernel, result.python, result.podman = guest.groups()
+    text, failures = result.console, list[str]()
+    facts = re.search(r"^##GUEST .* podman version (\S+)", text, re.MULTILINE)
     for user in ("root", _USER):
         said = "\n".join(re.findall(rf"^{user}: (.*)", text, re.MULTILINE))
-        counts = [int(count) for count in re.findall(r"^=+ .*?(\d+) passed", said, re.MULTILINE)]
-        if counts and re.search(r"^##STATUS 0$", said, re.MULTILINE):
-            result.passed[user] = sum(counts)
-            names = re.findall(r"^PASSED (.+)$", said.partition("##AGAIN\n")[2], re.MULTILINE)
-            result.again += [f"{user}: {name}" for name in names]
-    if len(result.passed) < 2:
-        found = re.findall(r"^\w+: (?:FAILED|ERROR) .*", text, re.MULTILINE)
-        last = "\n".join([*found, *text.splitlines()[-_LAST_LINES:]])
-        raise Failure(f"all passed as: {' and '.join(result.passed) or 'nobody'}\n{last}")
+        part = Result(user, console=f"{facts[0] if facts else ''}\n{said}\n")
+        try:
+            read(one, part)
+        except Failure as failure:
+            failures.append(f"{user}: {failure}")
+        passed = part.counts.get("passed", 0)
+        result.kernel, result.python = part.kernel, part.python
+        result.order, result.bits = part.order, part.bits
+        result.containers[f"podman {facts[1] if facts else '-'} as {user}"] = passed
+        result.counts["passed"] = result.counts.get("passed", 0) + passed
+        result.again += [f"{user}: {test}" for test in part.again]
+    if "##CONMON /usr/bin/conmon 0\n" not in text:
+        failures.append("conmon did not come back")
+    if failures:
+        last = text.splitlines()[-_LAST_LINES:]
+        failed = re.findall(r"^\w+: (?:FAILED|ERROR) .*", text, re.MULTILINE)
+        raise Failure("\n".join([*failures, *last, *failed]))
+
+
+GUEST = Guest(NAME, _DEBIAN, PodmanImage, _read)

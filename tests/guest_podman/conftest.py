@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.guest_podman.guest_house import UID, GuestHouse, GuestPodman
-from tests.podman.conftest import KEEPER, Keeper, monitor_program, pytest_runtest_setup
+from tests.podman.conftest import Keeper, keeping, monitor_program, pytest_runtest_setup, using
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ BOTH = {
     "test_a_quadlet_that_notifies_is_ready_when_its_container_says_so",
     "test_container_and_monitor_each_have_a_scope_of_their_own",
     "test_the_journal_finds_a_container_by_its_name",
-    "test_the_monitor_that_runs_is_the_one_that_podman_names_and_not_debians",
+    "test_the_monitor_that_runs_is_the_one_that_podman_names_of_our_package",
     "test_the_units_result_is_the_containers[7]",
 }
 # One of several of a kind, where the others would show the same of this podman.
@@ -60,12 +60,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.nodeid in mine]
 
 
-class GuestKeeper(Keeper):
-    """Keeps the guest's house."""
-
-    make = GuestHouse
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Tell at once why a test has failed: a guest that hangs never comes to the end of its report."""
@@ -75,23 +69,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(scope="session")
 def keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:  # noqa: F811
-    """Give the keeper of the guest's house."""
-    keeper = GuestKeeper(monitor_program)
-    assert keeper.house
-    pytestconfig.stash[KEEPER] = keeper
-    yield keeper
-    del pytestconfig.stash[KEEPER]
-    keeper.close()
+    with keeping(GuestHouse, monitor_program, pytestconfig, "crun") as keeper:
+        yield keeper
 
 
 @pytest.fixture
 def podman(keeper: Keeper) -> Iterator[GuestPodman]:
-    """Give a podman; afterwards no container, process, mount, scope or file of the test is left."""
     assert isinstance(keeper.house, GuestHouse)
-    podman = GuestPodman(keeper.house)
-    yield podman
-    try:
-        podman.close()
-    except BaseException:
-        keeper.close()
-        raise
+    with using(GuestPodman(keeper.house), keeper) as podman:
+        yield podman

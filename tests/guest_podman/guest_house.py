@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.podman.podman_house import HOME, House, Podman
+from tests.podman.podman_house import HOME, House, Podman, innermost
 from tests.support import SLOWNESS
 
 UID = os.geteuid()
@@ -57,7 +57,7 @@ class GuestHouse(House):
 
     def _build(self) -> None:
         for path in HOME.iterdir():  # it is made for us: a user makes nothing in /run
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         pid, self._elders = os.getpid(), set[int]()
         while pid > 1:
             self._elders.add(pid)
@@ -110,6 +110,7 @@ class GuestHouse(House):
     def close(self) -> None:
         """Remove what is left: the next house is built in the same place."""
         self.kill(*self.processes())
+        shutil.rmtree(RUNTIME_DIRECTORY / "crun", ignore_errors=True)
         if UID:  # what his containers wrote belongs to others, and mounts are in his namespace
             self.call("podman", "system", "migrate")
             self.call("podman", "unshare", "rm", "-rf", str(HOME / "root"))
@@ -127,18 +128,7 @@ class GuestPodman(Podman):
     house: GuestHouse
 
     def child(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the pid of podman; a user's may be a child, in the user namespace that it needs."""
-        pid = process.pid
-        while UID:
-            below = []
-            for path in Path(f"/proc/{pid}/task").glob("*/children"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    below += [int(word) for word in path.read_text().split()]
-            below = [one for one in below if _comm(one) == "podman"]
-            if not below:
-                break
-            pid = below[0]
-        return pid
+        return innermost(process.pid)
 
     def scopes(self) -> list[str]:
         """Return what podman's slice holds but for a user's own pause process."""
@@ -165,12 +155,6 @@ class GuestPodman(Podman):
 def _parent(pid: int) -> int:
     _, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     return int(tail.split()[1])
-
-
-def _comm(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
 
 
 def _is_pause(directory: Path) -> bool:

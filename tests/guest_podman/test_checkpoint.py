@@ -71,8 +71,8 @@ else:
         podman.idle("box")
         podman.ok("container", "checkpoint", "--keep", "box", seconds=60)
         checkpoint = podman.bundle("box") / "checkpoint"
-        for path in checkpoint.glob("pages*"):
-            path.write_bytes(b"")
+        (core,) = checkpoint.glob("core-*.img")
+        core.write_bytes(b"")  # of empty pages CRIU reads on and on
         done = podman("container", "restore", "box", seconds=60)
         assert done.code == 125
         assert b"restore" in done.err.lower(), done

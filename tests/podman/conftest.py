@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -13,6 +14,8 @@ from tests.podman.podman_house import House, Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+P = TypeVar("P", bound=Podman)
 
 
 @pytest.fixture(scope="session")
@@ -27,19 +30,17 @@ def monitor_program() -> Path:
 
 
 class Keeper:
-    """Keeps the house that the tests of a session share, and builds another when it is spoilt."""
+    """Keeps the house that tests share, and builds another when it is spoilt."""
 
-    make: type[House] = House
-
-    def __init__(self, program: Path) -> None:
-        self._program = program
+    def __init__(self, kind: type[House], program: Path) -> None:
+        self._kind, self._program = kind, program
         self._house: House | None = None
 
     @property
     def house(self) -> House:
         """The house, built now if there is none."""
         if self._house is None:
-            self._house = self.make(self._program)
+            self._house = self._kind(self._program)
         return self._house
 
     def close(self) -> None:
@@ -49,21 +50,44 @@ class Keeper:
             house.close()
 
 
-KEEPER = pytest.StashKey[Keeper]()
+KEEPER = pytest.StashKey[Keeper | None]()
+
+
+@contextmanager
+def keeping(
+    kind: type[House], program: Path, config: pytest.Config, *programs: str
+) -> Iterator[Keeper]:
+    """Give the keeper of a house that stands before any test's own fixtures are set up.
+
+    While it does, it is the one that is looked after. It wants *programs*.
+    """
+    for name in ("podman", "busybox", *programs):
+        if shutil.which(name) is None:
+            pytest.fail(f"{name} is not installed", pytrace=False)
+    keeper, before = Keeper(kind, program), config.stash.get(KEEPER, None)
+    assert keeper.house
+    config.stash[KEEPER] = keeper
+    yield keeper
+    config.stash[KEEPER] = before
+    keeper.close()
+
+
+@contextmanager
+def using(podman: P, keeper: Keeper) -> Iterator[P]:
+    """Give a podman; afterwards no container, process, mount or file of the test is left."""
+    yield podman
+    try:
+        podman.close()
+    except BaseException:
+        keeper.close()
+        raise
 
 
 @pytest.fixture(scope="session")
 def keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:
-    """Give the keeper of a house that stands before any test's own fixtures are set up."""
-    for program in ("podman", "runc", "busybox", "unshare", "nsenter"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is not installed", pytrace=False)
-    keeper = Keeper(monitor_program)
-    assert keeper.house
-    pytestconfig.stash[KEEPER] = keeper
-    yield keeper
-    del pytestconfig.stash[KEEPER]
-    keeper.close()
+    programs = ("runc", "unshare", "nsenter")
+    with keeping(House, monitor_program, pytestconfig, *programs) as keeper:
+        yield keeper
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,11 +99,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def podman(keeper: Keeper) -> Iterator[Podman]:
-    """Give a podman; afterwards no container, process, mount or file of the test is left."""
-    podman = Podman(keeper.house)
-    yield podman
-    try:
-        podman.close()
-    except BaseException:
-        keeper.close()
-        raise
+    with using(Podman(keeper.house), keeper) as podman:
+        yield podman

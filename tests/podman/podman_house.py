@@ -502,6 +502,18 @@ class Podman:
         return (arguments[0], "--cgroup-parent", self.house.cgroup_parent, *arguments[1:])
 
 
+def innermost(pid: int) -> int:
+    """Return the podman that *pid*, a user's, has made in the user namespace it needs, or *pid*."""
+    below = [pid]
+    while below:
+        (pid, *_), below, children = below, [], list[int]()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for path in Path(f"/proc/{pid}/task").glob("*/children"):
+                children += [int(word) for word in path.read_text().split()]
+            below = [one for one in children if Path(f"/proc/{one}/comm").read_text() == "podman\n"]
+    return pid
+
+
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a session leader that we started and its group, unless it has ended."""
     if process.poll() is None:

@@ -5,13 +5,12 @@ The user exists in the house alone, whose /etc/passwd, subuid and subgid are its
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from tests.podman.podman_house import HOME, House, Podman
+from tests.podman.podman_house import HOME, House, Podman, innermost
 
 UID = 54321
 USER = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all")
@@ -99,18 +98,7 @@ class RootlessPodman(Podman):
     """What a test does with a podman that is no root's."""
 
     def child(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the pid of podman: of the one in the user namespace, if it made one to be there."""
-        pid = super().child(process)
-        below = [pid]
-        while below:
-            (pid, *_), below = below, []
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                for path in Path(f"/proc/{pid}/task").glob("*/children"):
-                    below += [int(word) for word in path.read_text().split()]
-                below = [
-                    one for one in below if Path(f"/proc/{one}/comm").read_text() == "podman\n"
-                ]
-        return pid
+        return innermost(super().child(process))
 
     def check_nothing_is_left(self, seconds: float = 10) -> None:
         """Look where crun and the storage of this house keep their things, too."""

@@ -15,23 +15,15 @@ monitor as nobody, without podman.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.podman import test_podman
-from tests.podman.conftest import KEEPER, Keeper
-from tests.podman.podman_house import IMAGE, House, Podman
+from tests.podman.conftest import Keeper, keeping, using
+from tests.podman.podman_house import IMAGE, Podman
 from tests.podman.rootless_house import UID, RootlessHouse, RootlessPodman, users_have_namespaces
-
-
-class RootlessKeeper(Keeper):
-    """Keeps a house of the other kind."""
-
-    make: type[House] = RootlessHouse
-
 
 NOT_HERE = {
     "test_top_and_ps_show_a_running_container",  # top needs a cgroup
@@ -71,29 +63,12 @@ else:
 
 @pytest.fixture(scope="module")
 def rootless_keeper(monitor_program: Path, pytestconfig: pytest.Config) -> Iterator[Keeper]:
-    """Give the keeper of a user's house; while it does, it is the one that is looked after."""
-    for program in ("podman", "crun", "newuidmap", "busybox", "setpriv", "unshare", "nsenter"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is not installed", pytrace=False)
-    keeper = RootlessKeeper(monitor_program)
-    assert keeper.house
-    before = pytestconfig.stash.get(KEEPER, None)
-    pytestconfig.stash[KEEPER] = keeper
-    yield keeper
-    if before:
-        pytestconfig.stash[KEEPER] = before
-    else:
-        del pytestconfig.stash[KEEPER]
-    keeper.close()
+    programs = ("crun", "newuidmap", "setpriv", "unshare", "nsenter")
+    with keeping(RootlessHouse, monitor_program, pytestconfig, *programs) as keeper:
+        yield keeper
 
 
 @pytest.fixture
 def podman(rootless_keeper: Keeper) -> Iterator[Podman]:
-    """Give a podman of the user's; afterwards nothing of the test is left."""
-    podman = RootlessPodman(rootless_keeper.house)
-    yield podman
-    try:
-        podman.close()
-    except BaseException:
-        rootless_keeper.close()
-        raise
+    with using(RootlessPodman(rootless_keeper.house), rootless_keeper) as podman:
+        yield podman
