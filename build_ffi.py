@@ -31,7 +31,6 @@ sys/prctl sys/signalfd sys/socket sys/syscall sys/time sys/uio sys/un sys/wait t
 STRUCTS = """
 struct inotify_event { int wd; uint32_t mask, cookie, len; ...; };
 struct signalfd_siginfo { uint32_t ssi_signo; ...; };
-struct iovec { void *iov_base; size_t iov_len; ...; };
 """
 
 SHIMS = r"""
@@ -319,14 +318,15 @@ static int64_t lc_read_only_data(int fd, char *data, size_t length) {
     return got;
 }
 
-/* The parts of all messages stand in a row; each: how many belong to each message */
-static int lc_sendmmsg(int fd, struct iovec *parts, size_t *each, int count, int flags) {
+/* The messages stand one behind the other */
+static int lc_sendmmsg(int fd, const char *data, const size_t *sizes, int count, int flags) {
     struct mmsghdr messages[64] = {0};
+    struct iovec parts[64];
     int i;
-    for (i = 0; i < count && i < 64; i++) {
-        messages[i].msg_hdr.msg_iov = parts;
-        messages[i].msg_hdr.msg_iovlen = each[i];
-        parts += each[i];
+    for (i = 0; i < count && i < 64; data += sizes[i++]) {
+        parts[i] = (struct iovec){(void *)data, sizes[i]};
+        messages[i].msg_hdr.msg_iov = parts + i;
+        messages[i].msg_hdr.msg_iovlen = 1;
     }
     CHECKED(sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL));
 }
@@ -348,6 +348,24 @@ static int64_t lc_send_pieces(int fd, const char *data, size_t length, const cha
     }
     sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
     return sent < 0 ? -errno : (size_t)sent * size < length ? (int64_t)(sent * size) : (int64_t)length;
+}
+
+/* Lines of the data behind `full`, the parts of one with more than limit bytes, and what has no end,
+   behind `partial`, each ended by a newline; -ENOBUFS: they need more than the room. */
+static int64_t lc_frame_lines(const char *data, size_t length, const char *full, const char *partial,
+                              size_t head, size_t limit, char *out, size_t room) {
+    const char *end = data + length, *newline;
+    char *to = out;
+    for (; data < end; data = newline) {
+        size_t text = (size_t)(end - data) <= limit ? (size_t)(end - data) : limit + 1;
+        const char *found = memchr(data, '\n', text);
+        text = found ? (size_t)(found - data) : text > limit ? limit : text;
+        if (room - (size_t)(to - out) < head + text + 1) return -ENOBUFS;
+        to = mempcpy(mempcpy(to, found ? full : partial, head), data, text);
+        *to++ = '\n';
+        newline = data + text + (found != NULL);
+    }
+    return to - out;
 }
 
 static int lc_inotify_init1(void) { CHECKED(inotify_init1(IN_NONBLOCK | IN_CLOEXEC)); }

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from lowconmon.operators import command_lines
 from lowconmon.pure.options import ALIASES, LOG_LEVELS, TABLE
-from lowconmon.reader import command_line
+from lowconmon_tools.operators import command_lines
+from lowconmon_tools.reader import command_line
 
 if TYPE_CHECKING:
     import argparse

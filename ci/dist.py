@@ -41,7 +41,7 @@ set -e
 mkdir -p prefix/bin prefix/libexec/podman prefix/libexec/lowconmon
 ln -s "$2/bin/lowconmon" prefix/bin/lowconmon
 ln -s "$2/bin/lowconmon" prefix/libexec/podman/conmon
-printf '#!/bin/sh\\nexec %s -m lowconmon.hostrun "$@"\\n' "$2/bin/python" >prefix/libexec/lowconmon/hostrun
+printf '#!/bin/sh\\nexec %s -m lowconmon_tools.hostrun "$@"\\n' "$2/bin/python" >prefix/libexec/lowconmon/hostrun
 chmod +x prefix/libexec/lowconmon/hostrun
 CI_DEMO_PREFIX=$PWD/prefix CI_DEMO_RUNTIME=hostrun "$1/ci/demo"
 """

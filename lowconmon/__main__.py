@@ -5,45 +5,45 @@ With one of 0-2 closed, the next file would become stdio; a signal to end would 
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # in memory; signal costs 0.9 MB
-import os
+import posix
 import sys
+from posix import _exit
 
 
 def main() -> None:
     """Run the program conmon, or one for operators."""
-    program = "".join(sys.argv[1:2]) if os.path.basename(sys.argv[0]) != "conmon" else ""
+    program = "".join(sys.argv[1:2]) if sys.argv[0].rpartition("/")[2] != "conmon" else ""
     reads = program in ("logs", "status", "attach")
     if reads:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
-            signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            )  # a handler may be late for a blocking call
+            # A handler may be late for a blocking call.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-    fd = os.open("/dev/null", os.O_RDWR)
+    fd = posix.open("/dev/null", posix.O_RDWR)
     while fd <= 2:
-        os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
-        fd = os.open("/dev/null", os.O_RDWR)
-    os.close(fd)
+        posix.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
+        fd = posix.open("/dev/null", posix.O_RDWR)
+    posix.close(fd)
     try:
         if program == "logs":
-            from .reader import main as run
+            from lowconmon_tools.reader import main as run
         elif reads:
-            from .operators import main as run
+            from lowconmon_tools.operators import main as run
         else:
             from . import launch
     except ImportError as error:  # another system, or a kernel that is too old
-        os.write(2, f"conmon: {error}\n".encode())
-        os._exit(1)
+        posix.write(2, f"conmon: {error}\n".encode())
+        _exit(1)
     if reads:
         sys.exit(run(sys.argv[2:] if program == "logs" else sys.argv[1:]))
     try:
         launch.launch(blocked)
     except OSError as error:  # out of descriptors or memory, mostly
-        os.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
-        os._exit(1)
+        posix.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
+        _exit(1)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ manager must see fail fails before the fork.
 """
 
 import errno
-import os
+import posix
 import sys
+from posix import _exit
 
 from . import __version__, _syscalls
 from .loop import Loop
@@ -31,8 +32,8 @@ _VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
 
 def launch(blocked: "Iterable[int]") -> "NoReturn":
     """Live one container's life; *blocked*: the signals that were blocked when we were started."""
-    fds = [int(name) for name in os.listdir("/proc/self/fd")]  # its own, closed now, among them
-    inherited_fds = [fd for fd in fds if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
+    fds = [int(name) for name in posix.listdir("/proc/self/fd")]  # its own, closed now, among them
+    inherited_fds = [fd for fd in fds if fd > 2 and posix.access(f"/proc/self/fd/{fd}", posix.F_OK)]
     environment = _words("/proc/self/environ")
     # CPython ignores two of them, and has a handler for one, which would act between fork and exec.
     defaulted = [_syscalls.SIGPIPE, _syscalls.SIGXFSZ]
@@ -48,7 +49,7 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
         as_started["ignored"] = [_syscalls.SIGCHLD]  # it would reap our children behind our back
         _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
     _syscalls.set_name(b"conmon")
-    os.umask(0o022)
+    posix.umask(0o022)
     loop, diagnostics = Loop(), Diagnostics()
     options, logs = _configure(loop, diagnostics, as_started)
     given = (environment, inherited_fds, diagnostics)
@@ -64,24 +65,26 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
             as_started["oom_score_adj"] = old_score
     except OSError as error:
         diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
-    passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
-    null_fd = os.open("/dev/null", os.O_RDWR)  # opened while somebody may still hear that it fails
+    passed_fds = [posix.dup(fd) for fd in range(3)] if logs.passthrough else []
+    null_fd = posix.open(
+        "/dev/null", posix.O_RDWR
+    )  # opened while somebody may still hear that it fails
     _wait_for_start(start_fd)
     if not options.sync:
         _become_daemon(options, diagnostics)
     for fd in range(3):
-        os.dup2(null_fd, fd)
-    os.close(null_fd)
+        posix.dup2(null_fd, fd)
+    posix.close(null_fd)
     diagnostics.on_stderr = False
     try:
-        os.setsid()
+        posix.setsid()
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)
     pipes = (sync_fd, start_fd, attach_fd)
     monitor = Monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
-    os._exit(monitor.run() & 0xFF)
+    _exit(monitor.run() & 0xFF)
 
 
 def _words(path: str) -> list[bytes]:
@@ -93,15 +96,15 @@ def _words(path: str) -> list[bytes]:
 def _leave(status: int, text: bytes, fd: int = 2) -> "NoReturn":
     """Print *text* and end at once, past the interpreter's shutdown."""
     try:
-        os.write(fd, text)
+        posix.write(fd, text)
     except OSError:
         status = status or 1
-    os._exit(status)
+    _exit(status)
 
 
 def _fail(diagnostics: Diagnostics, text: str, error: OSError | None = None) -> "NoReturn":
     diagnostics.error(text, error)
-    os._exit(1)
+    _exit(1)
 
 
 def _configure(
@@ -116,7 +119,7 @@ def _configure(
             _leave(0, help_text(b"conmon"), 1)
         if options.version:
             _leave(0, _VERSION, 1)
-        check(options, _check_executable, os.getcwdb)
+        check(options, _check_executable, posix.getcwdb)
         diagnostics.configure(options.log_level, options.cid or b"", options.log_tag)
         diagnostics.to_syslog = options.syslog
         plan = log_drivers.plan(
@@ -158,7 +161,7 @@ def _open_file(
 ) -> None:
     """Open the log file of *plan* and add it to *logs*. Raises OSError."""
     path = plan.path or b""
-    records: Records = K8sRecords()
+    records: Records = K8sRecords(_syscalls._frame_lines)  # noqa: SLF001 - nobody else's
     if plan.driver == b"json-file":
         from .pure.json_records import JsonRecords  # as Journal
 
@@ -188,9 +191,9 @@ def _is_set(as_started: "dict[str, Any]", name: bytes) -> bool:
 
 def _check_executable(path: bytes) -> None:
     """Raise OSError when *path* cannot be executed, as access(2) with X_OK does."""
-    os.stat(path)
-    if not os.access(path, os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    posix.stat(path)
+    if not posix.access(path, posix.X_OK):
+        raise PermissionError(errno.EACCES, posix.strerror(errno.EACCES))
 
 
 def _pipe(
@@ -203,16 +206,16 @@ def _pipe(
     if not value.isdigit() or len(value) > 9:
         _fail(diagnostics, f"unable to parse {name.decode()}")
     if int(value) not in inherited_fds:  # closed, or by now one of ours
-        error = OSError(errno.EBADF, os.strerror(errno.EBADF))
+        error = OSError(errno.EBADF, posix.strerror(errno.EBADF))
         _fail(diagnostics, f"unable to make {name.decode()} CLOEXEC", error)
-    os.set_inheritable(int(value), False)  # noqa: FBT003 - os's own argument
+    posix.set_inheritable(int(value), False)  # noqa: FBT003 - os's own argument
     return int(value)
 
 
 def _wait_for_start(fd: int) -> None:
     """Read the start pipe once, for as long as it takes; a signal to end ends us meanwhile."""
     loop = Loop()
-    loop.add_signals(FORWARDED, lambda _: os._exit(1))
+    loop.add_signals(FORWARDED, lambda _: _exit(1))
     if fd >= 0:
         try:
             loop.add_reader(fd, loop.stop)
@@ -227,10 +230,10 @@ def _wait_for_start(fd: int) -> None:
 
 def _become_daemon(options: Options, diagnostics: Diagnostics) -> None:
     """Fork; the parent writes the pid file and leaves, the child goes on when that has worked."""
-    go_fd, done_fd = _syscalls.pipe2(os.O_CLOEXEC)
+    go_fd, done_fd = _syscalls.pipe2(posix.O_CLOEXEC)
     doing = "fork the create command"
     try:
-        pid = os.fork()
+        pid = posix.fork()
         doing = "write conmon pidfile"
         if pid and options.conmon_pidfile is not None:
             replace_file(options.conmon_pidfile, b"%d" % pid)
@@ -238,8 +241,8 @@ def _become_daemon(options: Options, diagnostics: Diagnostics) -> None:
         _fail(diagnostics, f"Failed to {doing}", error)  # the child, if there is one, reads an end
     if pid:
         _syscalls.write(done_fd, b"1")
-        os._exit(0)
+        _exit(0)
     _syscalls.close(done_fd)
     if not _syscalls.read(go_fd, 1):
-        os._exit(1)
+        _exit(1)
     _syscalls.close(go_fd)

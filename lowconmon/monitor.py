@@ -6,7 +6,7 @@ runtime.
 """
 
 import errno
-import os
+import posix
 
 from . import _syscalls
 from .loop import Loop
@@ -75,7 +75,7 @@ class Monitor:
         self._runtime = Runtime(loop, diagnostics, options, as_started, passed_fds)
         self._container: Process | None = None
         self._terminal = Terminal(loop, diagnostics, self._post)
-        self._stdio = Stdio(loop, self._deliver)
+        self._stdio = Stdio(loop, self._deliver, lambda: process.spares_memory(self._pid))
         self._attach = Attach(loop, diagnostics, self._balance)
         self._fifos = ControlFifos(loop, diagnostics, self._terminal.resize, logs.reopen)
         self._notify = Notify(loop, diagnostics)
@@ -104,7 +104,7 @@ class Monitor:
                 return self._status
             self._post("runtime_failed")  # as if the runtime had found out
         for fd in self.inherited_fds:  # they were for the runtime alone
-            os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
+            posix.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
         self._loop.run()
         return self._status
 
@@ -118,7 +118,9 @@ class Monitor:
             self._notify.listen(options.bundle or b"", options.sdnotify_socket)
         if options.terminal:
             self._runtime.failure = "Failed to create console socket"
-            parents = [os.path.abspath(options.bundle or b"."), self._variable(b"XDG_RUNTIME_DIR")]
+            bundle = options.bundle or b"."
+            bundle = bundle if bundle.startswith(b"/") else posix.getcwdb() + b"/" + bundle
+            parents = [bundle, self._variable(b"XDG_RUNTIME_DIR")]
             parents += [b"/run", self._variable(b"TMPDIR"), b"/tmp"]
             console = self._terminal.listen(parents)
             self._attach.stdin.expected = True
@@ -133,7 +135,7 @@ class Monitor:
         attach_pipe = MessagePipe(self._loop, self._diagnostics, self._attach_fd)
         if options.bundle is not None:
             self._runtime.failure = "Failed to open bundle"
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
             bundle_fd = self._diagnostics.bundle_fd = _syscalls.open(options.bundle, flags)
         if options.bundle is not None and not self._passthrough:
             self._runtime.failure = "Failed to create attach socket"
@@ -186,7 +188,7 @@ class Monitor:
             except OSError as error:
                 self._runtime.fail(f"Failed to watch container: {error.strerror}")
                 if error.errno not in {errno.EINVAL, errno.ENOENT}:  # those: a thread of anyone's
-                    os.kill(self._pid, _syscalls.SIGKILL)
+                    posix.kill(self._pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
         if self._container:  # behind what was posted, which is done later, whatever happens here
@@ -210,11 +212,11 @@ class Monitor:
         if self._crashed:
             self._do_kill_container()
 
-    def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> None:
+    def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> bool:
         self._logs.write(stream.name, now_ns, data)
         if self._logs.full():
             self._balance()
-        self._attach.deliver(stream.packet_type, data)
+        return self._attach.deliver(stream.packet_type, data)
 
     def _balance(self) -> None:
         """Let the container write only while log and clients can take it."""

@@ -41,7 +41,7 @@ def numbers_by_prefix() -> dict[str, list[int]]:
 
 def citing_files() -> list[Path]:
     """Return the page itself and every Python file of the package and of the tests."""
-    package = (ROOT / "lowconmon").rglob("*.py")
+    package = ROOT.glob("lowconmon*/**/*.py")
     tests = (ROOT / "tests").rglob("*.py")
     return [CONTRACT, *sorted(package), *sorted(tests)]
 

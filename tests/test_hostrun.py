@@ -20,7 +20,7 @@ TREE = Path(__file__).resolve().parent.parent
 STUB = """import sys
 sys.path[:0] = [{tree!r}]
 sys.path.append({backend!r})
-from lowconmon.hostrun import main; main()
+from lowconmon_tools.hostrun import main; main()
 """
 DEADLINE_S = 10
 SHELL = "/bin/sh"
@@ -537,7 +537,7 @@ def test_a_terminal_on_stderr_is_told_that_nothing_is_isolated(house):
 def test_it_runs_as_a_module_and_without_the_standard_descriptors(house):
     house.write_config()
     pid_file = house.path / "web.pid"
-    module = f"{sys.executable} -m lowconmon.hostrun --root {house.root}"
+    module = f"{sys.executable} -m lowconmon_tools.hostrun --root {house.root}"
     line = f"{module} create --bundle {house.bundle} --pid-file {pid_file} web <&- >&- 2>&-"
     subprocess.run([SHELL, "-c", line], cwd=TREE, check=True, timeout=DEADLINE_S)
     house.pids.append(int(pid_file.read_text()))
@@ -551,9 +551,7 @@ def test_the_root_of_a_user_is_in_the_runtime_directory(house, given):
     record.parent.mkdir(parents=True)
     record.write_text('{"id": "web"}')
     prelude = f"import os, sys; os.geteuid = lambda: 4194303; sys.path.insert(0, {str(TREE)!r})"
-    program = (
-        f"{prelude}; from lowconmon.hostrun import main; sys.argv[1:] = ['state', 'web']; main()"
-    )
+    program = f"{prelude}; from lowconmon_tools.hostrun import main; sys.argv[1:] = ['state', 'web']; main()"
     environment = {"XDG_RUNTIME_DIR": str(house.path / "xdg")} if given else {}
     command = [sys.executable, "-Bc", program]
     how: dict = {"capture_output": True, "text": True, "check": False, "timeout": DEADLINE_S}

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lowconmon.operators import command_lines
 from lowconmon.pure import log_drivers
 from lowconmon.pure.options import ALIASES, LOG_LEVELS, TABLE, Options, help_text
-from lowconmon.reader import command_line
+from lowconmon_tools.operators import command_lines
+from lowconmon_tools.reader import command_line
 from tests.support import ROOT, SLOWNESS, wait_for
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def test_the_page_names_every_log_level() -> None:
 
 def test_the_page_names_every_environment_variable_that_the_program_reads() -> None:
     read: set[str] = set()
-    for path in (ROOT / "lowconmon").rglob("*.py"):
+    for path in ROOT.glob("lowconmon*/**/*.py"):
         if path.name != "hostrun.py":
             text = path.read_text(encoding="utf-8")
             read.update(re.findall(r"b?\"((?:LOWCONMON|_OCI|XDG|LISTEN)_[A-Z_]+|TMPDIR)\"", text))

@@ -48,14 +48,16 @@ def test_what_is_installed_by_hand_belongs_to_exactly_one_package() -> None:
     by_hand = {f"usr/{name}" + ".gz" * name.endswith(".8") for name in names}
     packaged = Counter(path for package in PACKAGES for path in installed(package))
     assert set(packaged.values()) == {1}
-    only_packaged = {"usr/lib/python3", "usr/bin/conmon"}  # in lib/lowconmon, and not at all
+    modules = "usr/lib/python3/dist-packages/lowconmon"  # by hand: in lib/lowconmon
+    only_packaged = {modules, f"{modules}-*.egg-info", f"{modules}_tools", "usr/bin/conmon"}
     assert set(packaged) == by_hand | only_packaged
 
 
 def test_the_launchers_are_those_that_are_installed_by_hand_but_for_the_path() -> None:
     script = (ROOT / "ci/install").read_text()
     (text,) = re.findall(r"<<END\n(#!.*?)^END$", script, re.MULTILINE | re.DOTALL)
-    for name, module in (("lowconmon", "__main__"), ("hostrun", "hostrun")):
+    modules = {"lowconmon": "lowconmon.__main__", "hostrun": "lowconmon_tools.hostrun"}
+    for name, module in modules.items():
         launcher = DEBIAN / "launchers" / name
         ours = re.sub(r"^sys\.path.*$", "PATH", launcher.read_text(), flags=re.MULTILINE)
         theirs = re.sub(r"^sys\.path.*$", "PATH", text, flags=re.MULTILINE)
@@ -63,11 +65,16 @@ def test_the_launchers_are_those_that_are_installed_by_hand_but_for_the_path() -
         assert launcher.stat().st_mode & 0o111 == 0o111
 
 
-@pytest.mark.parametrize("kind", ["install", "manpages", "docs"])
+@pytest.mark.parametrize("kind", ["install", "manpages", "docs", "examples"])
 def test_every_file_that_a_package_takes_is_there(kind: str) -> None:
     for package in PACKAGES:
         for source, *_ in lines(f"{package}.{kind}"):
             assert source.startswith(MADE) or (ROOT / source).exists(), source
+
+
+def test_every_example_is_packaged() -> None:
+    packaged = {name for (name,) in lines("python3-lowconmon.examples")}
+    assert packaged == {str(path.relative_to(ROOT)) for path in (ROOT / "docs/examples").glob("*")}
 
 
 def test_what_stands_aside_is_what_conmon_has_too_and_comes_back() -> None:
@@ -90,7 +97,8 @@ def test_the_version_of_conmon_that_is_provided_is_what_the_program_says() -> No
 
 
 def test_every_directory_of_modules_is_packaged() -> None:
-    found = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "lowconmon").rglob("*.py")}
+    modules = ROOT.glob("lowconmon*/**/*.py")
+    found = {str(path.parent.relative_to(ROOT)) for path in modules}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == {
         name.replace("/", ".") for name in found
     }

@@ -60,6 +60,12 @@ ROWS = {
     "long": _logging("1 GiB in lines of 16 KiB", _LONG, 0.75),
     "single": _logging("400k lines, a write each", _SINGLE, 0.75),
     "terminal": _logging("64 MiB through a terminal", _TERMINAL, 0.9, "-t"),
+    "journal": Row(
+        "200k lines to the journal",
+        "CPU s",
+        0.6,
+        lambda program: lives.journal_s(program, "lines 200000 80 800"),
+    ),
     "client": Row(
         "256 MiB to one client",
         "CPU s",
@@ -138,10 +144,19 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--runs", type=int, default=3, help="of each row; the best one counts")
     parser.add_argument("--write", action="store_true", help=f"into {_PAGE.relative_to(ROOT)}")
+    text = "instead of the rows, as many containers at once, ten lines a second each, for a minute"
+    parser.add_argument("--many", type=int, default=0, metavar="COUNT", help=text)
     options = parser.parse_args()
     if unknown := {*options.rows} - ROWS.keys():
         parser.error(f"no such row: {' '.join(unknown)}")
     lives.make_stub()
+    if options.many:
+        found = {program: lives.many(program, options.many) for program in PROGRAMS}
+        print(f"| {options.many} at once | conmon | lowconmon | ratio |\n| --- | --- | --- | --- |")
+        for name, conmon in found["conmon"].items():
+            ours = found["lowconmon"][name]
+            print(f"| {name} | {conmon:.4g} | {ours:.4g} | {ours / conmon:.2f} |")
+        return 0
     head = "| | unit | limit | conmon | lowconmon | ratio | target | met |\n"
     head += "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
     print(head, end="")

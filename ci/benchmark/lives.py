@@ -9,19 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lowconmon import syscalls
+from tests.support import journald
 from tests.support.life import Life, attach_accepted, wait_until
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".work/bench"
@@ -34,6 +38,9 @@ BARE = ["/usr/bin/python3", "-ISB", "-c"]
 BARE_IMPORTS = (
     "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
 )
+# systemd lets a socket queue 512 datagrams, where the kernel's own limit is 10.
+QUEUE = 'echo 512 >/proc/sys/net/unix/max_dgram_qlen && exec "$@"'
+SYSTEMD = ["unshare", "--net", "sh", "-c", QUEUE, "sh"]
 SECONDS = 300.0  # a row that takes longer hangs
 
 
@@ -114,6 +121,26 @@ def logging_s(program: str, job: str, *options: str) -> float:
         return cpu_s(pid) - before
 
 
+def journal_s(program: str, job: str) -> float:
+    """Return the processor time that sending a job's lines to the journal costs."""
+    with life(program, job, start=False) as one:
+        path = one.directory / "journal"
+        with subprocess.Popen([*SYSTEMD, STUB, "drain", path, job.split()[1]]) as drain:
+            wait_until(path.exists, "the journal's socket")
+            journald.connect(one, path)
+            one.start(raw=journald.arguments(one))
+            one.pid()
+            pid = one.monitor_pid()
+            before = cpu_s(pid)
+            one.go()
+            drain.wait(SECONDS)
+            taken = cpu_s(pid) - before
+        one.quit()
+        one.exit_status()
+        one.wait_gone()
+    return taken
+
+
 def copying_s(job: str) -> float:
     """Return the processor time of a bare copy of a job by read and write, 64 KiB at a time."""
     kind, count, size, batch = job.split()
@@ -161,6 +188,84 @@ def starting_s(program: str) -> float:
     return taken
 
 
+def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
+    """Live *count* lives at once, each writing ten lines a second; return what they cost.
+
+    Raises RuntimeError for a line or a status that is lost.
+    """
+    figures: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        lives, starts = list[Measured](), list[float]()
+        for number in range(count):
+            one = stack.enter_context(life(program, f"ticks {lines} 0 1", start=False))
+            one.cid = f"{number:016x}"
+            begun = time.monotonic()
+            one.start("--no-sync-log", wait=False)
+            one.pid()
+            starts.append(time.monotonic() - begun)
+            lives.append(one)
+        pids = [one.monitor_pid() for one in lives]
+        for one in lives:
+            one.go()
+        for one in lives:
+            while one.log.read_bytes().count(b"\n") < lines:
+                time.sleep(0.01)
+        figures["CPU of all, s"] = sum(map(cpu_s, pids))
+        figures["private memory of each, KiB"] = sum(map(private_kib, pids)) / count
+        with exits_watched(lives) as ended_at:
+            for one in lives:
+                one.quit()
+            ended = ended_at()
+        statuses = [one.exit_status() for one in lives]
+        for one in lives:
+            one.wait_gone(SECONDS)
+        written = [ticks(one) for one in lives]
+        if statuses != [7] * count or {len(said) for said in written} != {lines + 1}:
+            raise RuntimeError(f"{program} has lost a status or a line")
+        ends = [(at - said[-1][1]) / 1e9 for at, said in zip(ended, written, strict=True)]
+        delays = [(read - told) / 1e9 for said in written for read, told in said]
+    for name, seconds in (
+        ("start", starts),
+        ("a line to the log", delays),
+        ("end to exit file", ends),
+    ):
+        for percent in (50, 99):
+            ordered = sorted(seconds)
+            figures[f"{name}, p{percent}, ms"] = ordered[len(ordered) * percent // 100] * 1000
+    return figures
+
+
+@contextlib.contextmanager
+def exits_watched(lives: list[Measured]) -> Iterator[Callable[[], list[int]]]:
+    """Give a function that returns when each life's exit file appeared, in ns since 1970."""
+    fd = syscalls.inotify_init1()
+    watches = [
+        syscalls.inotify_add_watch(fd, os.fsencode(one.exit_dir), syscalls.IN_MOVED_TO)
+        for one in lives
+    ]
+
+    def ended_at() -> list[int]:
+        found: dict[int, int] = {}
+        while len(found) < len(lives):
+            select.select([fd], [], [])
+            events = syscalls.inotify_events(os.read(fd, 65536))
+            found |= {event[0]: time.time_ns() for event in events}
+        return [found[watch] for watch in watches]
+
+    yield ended_at
+    os.close(fd)
+
+
+def ticks(one: Measured) -> list[tuple[int, int]]:
+    """Return of each line when it was read, and when the container wrote it, in ns since 1970."""
+    found = []
+    for record in one.log.read_text().splitlines():
+        stamp, _, _, text = record.split(" ")
+        whole = datetime.fromisoformat(stamp[:19] + stamp[29:]).timestamp()
+        found.append((int(whole) * 10**9 + int(stamp[20:29]), int(text)))
+    return found
+
+
 def running_s(command: list[str]) -> float:
     """Return the time that a command takes."""
     begun = time.monotonic()
@@ -168,7 +273,7 @@ def running_s(command: list[str]) -> float:
     return time.monotonic() - begun
 
 
-def latency_s(program: str, lines: int = 200) -> float:
+def latency_s(program: str, lines: int = 6000) -> float:
     """Return the mean time of a line from an idle container until it is in the log."""
     with life(program, "lines 1 80 1") as one:
         taken, size = 0.0, 0

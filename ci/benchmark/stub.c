@@ -1,8 +1,10 @@
 /* A runtime that costs next to nothing: it leaves a child, and the child's pid.
  *
  * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
- * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write.
- * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout.
+ * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write; of the
+ * kind "ticks" COUNT lines that tell the time, ten a second, and one more at the end.
+ * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout; "stub drain
+ * PATH COUNT" is a journald that forgets: it reads so many datagrams.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 static void check(int failed, const char *what)
@@ -49,12 +52,27 @@ static int hand_over_terminal(const char *path)
     return slave;
 }
 
+static void tick(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    check(dprintf(1, "%lld%09ld\n", (long long)now.tv_sec, now.tv_nsec) < 0, "write");
+}
+
 static void do_job(const char *job)
 {
     long count = 0, size = 1, batch = 1, done, line, start, written, end;
     char *buffer;
 
     sscanf(job, "%*s %ld %ld %ld", &count, &size, &batch);
+    if (!strncmp(job, "ticks", 5)) {
+        while (count--) {
+            tick();
+            usleep(100000);
+        }
+        return;
+    }
     buffer = malloc(size * batch);
     for (line = 0; line < batch; line++) {
         memset(buffer + line * size, 'a' + line % 26, size - 1);
@@ -76,8 +94,11 @@ static void work(void)
     int gate = open(getenv("BENCH_GATE"), O_RDWR | O_CLOEXEC);
 
     while (read(gate, &byte, 1) == 1) {
-        if (byte == 'q')
+        if (byte == 'q') {
+            if (!strncmp(getenv("BENCH_JOB"), "ticks", 5))
+                tick();
             _exit(7);
+        }
         do_job(getenv("BENCH_JOB"));
     }
 }
@@ -92,6 +113,19 @@ static int copy(void)
     return 0;
 }
 
+static int drain(const char *path, long count)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static char datagram[65536];
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    check(bind(fd, (struct sockaddr *)&address, sizeof address), "bind");
+    while (count--)
+        check(recv(fd, datagram, sizeof datagram, 0) < 0, "recv");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *console = NULL, *pid_file = NULL;
@@ -102,6 +136,8 @@ int main(int argc, char **argv)
 
     if (argc == 2 && !strcmp(argv[1], "copy"))
         return copy();
+    if (argc == 4 && !strcmp(argv[1], "drain"))
+        return drain(argv[2], atol(argv[3]));
     if (argc == 6 && !strcmp(argv[1], "write")) {
         snprintf(job, sizeof job, "%s %s %s %s", argv[2], argv[3], argv[4], argv[5]);
         do_job(job);

@@ -33,6 +33,7 @@ _TESTS = (
     "tests/bindings",
     "tests/loop",
     "tests/containers",
+    "tests/examples",
     "tests/life/test_basics.py",
     "tests/life/test_limits.py",
     "tests/life/test_not_our_children.py",
@@ -44,7 +45,8 @@ _TESTS = (
 )
 _LEFT_OUT: dict[str, str] = {}
 # Without a kernel of their own: the rest is about processes, which the emulator does half itself.
-_USER_TESTS = tuple(name for name in _TESTS if not name.startswith(("tests/cont", "tests/life")))
+_ABOUT_PROCESSES = ("tests/containers", "tests/examples", "tests/life/")
+_USER_TESTS = tuple(name for name in _TESTS if not name.startswith(_ABOUT_PROCESSES))
 
 
 def _line(result: Result, *, by_user: bool = False) -> str:

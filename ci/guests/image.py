@@ -120,7 +120,7 @@ class Root:
         shutil.copy(backend, home)
         self._compile(home / "lowconmon/_ffi.abi3.so")
         source = root / "guest/source"
-        for name in ("tests", "lowconmon", "docs"):
+        for name in ("tests", "lowconmon", "lowconmon_tools", "docs"):
             shutil.copytree(
                 CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
             )

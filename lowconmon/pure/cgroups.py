@@ -1,8 +1,10 @@
 """Read what Linux tells of control groups: which a process is in, and whether its memory ran out."""
 
+MOUNT = b"/sys/fs/cgroup"
+
 
 def event_files(content: bytes) -> list[bytes]:
-    """Return where memory's events may stand, below /sys/fs/cgroup, for a /proc/PID/cgroup."""
+    """Return where memory's events may stand, below MOUNT, for a /proc/PID/cgroup."""
     groups: dict[bytes, bytes] = {}
     for line in content.split(b"\n"):
         controllers, _, path = line.partition(b":")[2].partition(b":")

@@ -6,7 +6,7 @@ The container's stdin ends as the contract's section 7 says.
 """
 
 import errno
-import os
+import posix
 from time import monotonic_ns
 
 from .. import _syscalls
@@ -69,7 +69,7 @@ class Attach:
         self.unlink()
         kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
         self._listener_fd = fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
-        os.fchmod(fd, 0o700)  # before bind: the socket's file never has another mode
+        posix.fchmod(fd, 0o700)  # before bind: the socket's file never has another mode
         # Through /proc the path is short, however long the directory's own is.
         _syscalls.bind(fd, b"/proc/self/fd/%d/attach" % directory_fd)
         _syscalls.listen(fd, _BACKLOG)
@@ -89,10 +89,10 @@ class Attach:
                 if error.errno != errno.ENOENT:
                     self._diagnostics.warn("Failed to remove attach socket", error)
 
-    def deliver(self, packet_type: bytes, data: bytes) -> None:
-        """Queue *data* for every client and send what they take."""
+    def deliver(self, packet_type: bytes, data: bytes) -> bool:
+        """Queue *data* for every client and send what they take; tell whether there is any."""
         if not self._clients:
-            return
+            return False
         for client in self._clients.copy():
             # Only a drain delivers to a full client; past twice its share the rest is lost to it.
             if client.deaf or client.queued >= 2 * MAX_QUEUE:
@@ -104,6 +104,7 @@ class Attach:
                 client.progress_ns = monotonic_ns()
                 self._send(client)
         self._on_change()
+        return True
 
     def full(self) -> bool:
         """Tell whether a client's queue is full."""

@@ -3,7 +3,7 @@
 The same complaint is said at most once a minute, with a count of what was held back.
 """
 
-import os
+import posix
 import time
 
 from .. import _syscalls
@@ -15,7 +15,7 @@ _TAGS = ("error", "nwarn", "ninfo", "ndebug", "ntrace")
 _QUIET_NS = 60_000_000_000
 _MAX_REMEMBERED = 64
 _MAX_RECENT, _MAX_RECENT_BYTES = 8, 256
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
 class Diagnostics:
@@ -73,7 +73,7 @@ class Diagnostics:
 
     def _say(self, level: int, text: str, error: OSError | None, *, crash: bool = False) -> None:
         line = text.encode("utf-8", "surrogateescape")
-        reason = b"" if error is None else os.strerror(error.errno or 0).encode()
+        reason = b"" if error is None else posix.strerror(error.errno or 0).encode()
         if level <= WARNING:
             recent = (line + b": " + reason if reason else line)[:_MAX_RECENT_BYTES]
             self.recent = [*self.recent[1 - _MAX_RECENT :], (time.time_ns(), recent)]

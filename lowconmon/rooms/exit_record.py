@@ -3,8 +3,6 @@
 `exit.json` tells more than the plain ones; it comes behind them, and nobody waits for its retries.
 """
 
-import os
-
 from ..pure.answers import json
 from .reports import replace_file
 
@@ -57,6 +55,8 @@ class ExitRecord:
         try:
             replace_file(path, content)
         except OSError as error:
-            self._diagnostics.warn(f"Failed to write {os.fsdecode(path)} to exit file", error)
+            self._diagnostics.warn(
+                f"Failed to write {path.decode('utf-8', 'replace')} to exit file", error
+            )
             return False
         return True

@@ -1,8 +1,8 @@
 """Own the control FIFOs: lines in, resize and reopen calls out; a bad line spoils only itself."""
 
+import _stat as stat  # in C
 import errno
-import os
-import stat
+import posix
 
 from .. import _syscalls
 from ..pure.control import RESIZE, LineBuffer, parse_control
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MODE = 0o660
 # Open for writing too: then there is always a reader and never an end.
-_FLAGS = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW
 
 
 class ControlFifos:
@@ -43,7 +43,7 @@ class ControlFifos:
         self._fds.append(fd)
         if not stat.S_ISFIFO(_syscalls.fstat(fd).st_mode):
             raise OSError(errno.EEXIST, "not the FIFO that was just made")
-        os.fchmod(fd, _MODE)  # whatever the umask
+        posix.fchmod(fd, _MODE)  # whatever the umask
         self._loop.add_reader(fd, lambda: self._read(fd, lines, prefix))
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ it is looked for every 100 ms.
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
 from ..pure.journal import Entries, common_fields
@@ -177,7 +177,7 @@ class Journal:
 
     def _send_sealed(self, datagram: bytes) -> int:
         """Send one that is larger than the socket takes as a file that nobody can change."""
-        fd = _syscalls.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = _syscalls.memfd_create("journal", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
         try:
             written = 0
             while written < len(datagram):

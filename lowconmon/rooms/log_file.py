@@ -7,9 +7,9 @@ refuses, and with *drops* what any file does, is counted, and told by a record o
 one can be written. A record that would make the file larger than its limit begins a fresh file.
 """
 
+import _stat as stat  # in C
 import errno
-import os
-import stat
+import posix
 import time
 
 from .. import _syscalls
@@ -190,15 +190,15 @@ class LogFile:
     def _is_ours(self) -> bool:
         """Tell whether the file at the path is the one that we write; OSError but ENOENT."""
         try:
-            there = _syscalls.stat(self._path)
+            files = _syscalls.stat(self._path), _syscalls.fstat(self._fd)
         except FileNotFoundError:  # renamed or removed: the usual case
             return False
-        return os.path.samestat(there, _syscalls.fstat(self._fd))
+        return len({(file.st_dev, file.st_ino) for file in files}) == 1
 
     def _open(self) -> None:
         """Go on at the path, behind what a crash may have left open there. OSError: not so."""
         # A symlink that appears later is not followed where rotation does not either.
-        no_symlink = os.O_NOFOLLOW if self._fd >= 0 and self._rotation.backups else 0
+        no_symlink = posix.O_NOFOLLOW if self._fd >= 0 and self._rotation.backups else 0
         fd = _syscalls.open(self._path, OPEN_FLAGS | no_symlink, 0o640)
         try:
             status = _syscalls.fstat(fd)
@@ -220,7 +220,7 @@ class LogFile:
 
     def _mend(self) -> None:
         """Cut off what a crash has left open, or make it whole. Raises OSError."""
-        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, os.O_RDONLY | os.O_CLOEXEC)
+        reader_fd = _syscalls.open(b"/proc/self/fd/%d" % self._fd, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             tail = _syscalls.pread(reader_fd, _TAIL, max(self._size - _TAIL, 0))
         finally:
@@ -292,7 +292,7 @@ class LogFile:
                 continue
             count = _syscalls.write(self._fd, self._held[self._begun : end])
             if not count:  # a file system that lies
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+                raise OSError(errno.EIO, posix.strerror(errno.EIO))
             self._size += count
             whole = self._held.rfind(b"\n", 0, self._begun + count) + 1
             self._held, self._begun = self._held[whole:], self._begun + count - whole

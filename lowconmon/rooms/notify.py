@@ -6,7 +6,7 @@ Descriptors that come along never become ours: the kernel closes them, and may n
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
 from ..pure.notify import passed_on
@@ -19,7 +19,7 @@ _NAME = b"notify.sock"
 _MAX_DATAGRAM = 65536  # bytes
 _MAX_HELD = 32  # datagrams
 _RETRY_MS, _MAX_TRIES = 100, 50  # 5 s
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _KIND = _syscalls.SOCK_DGRAM | _syscalls.SOCK_NONBLOCK
 
 
@@ -49,11 +49,11 @@ class Notify:
         self._manager_fd = _syscalls.socket(_syscalls.AF_UNIX, _KIND)
         self._fd = _syscalls.socket(_syscalls.AF_UNIX, _KIND)
         # By umask and not by chmod, which would follow a symlink that a container puts there.
-        umask = os.umask(0)
+        umask = posix.umask(0)
         try:  # through /proc the path is short, however long the bundle's own is
             _syscalls.bind(self._fd, b"/proc/self/fd/%d/%b" % (self._directory_fd, _NAME))
         finally:
-            os.umask(umask)
+            posix.umask(umask)
         self._loop.add_reader(self._fd, self._read)
 
     def close(self) -> None:

@@ -5,18 +5,19 @@ one that moves on, as systemd does, moves to one below, whose events are told he
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
-from ..pure.cgroups import event_files, ooms
+from ..pure.cgroups import MOUNT, event_files, ooms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Diagnostics, Loop
 
-_MOUNT = b"/sys/fs/cgroup"
 # None of these is a FIFO, unless somebody plays tricks: then it blocks nobody.
-_READ, _WRITE = (mode | os.O_NONBLOCK | os.O_CLOEXEC for mode in (os.O_RDONLY, os.O_WRONLY))
+_READ, _WRITE = (
+    mode | posix.O_NONBLOCK | posix.O_CLOEXEC for mode in (posix.O_RDONLY, posix.O_WRONLY)
+)
 _SIZE = 4096  # of all the events, and of what a cgroup's file says
 
 
@@ -37,7 +38,8 @@ class Oom:
         *fresh*: it was made for this life, so that all it has seen counts, unless it is ours too.
         """
         files = event_files(theirs)
-        path = next(filter(os.path.exists, (_MOUNT + file for file in files)), None)
+        paths = (MOUNT + file for file in files)
+        path = next((it for it in paths if posix.access(it, posix.F_OK)), None)
         if path is None or not self._paths:
             self._diagnostics.debug("no memory cgroup to watch")
             return
@@ -47,8 +49,8 @@ class Oom:
                 self._notice_fd = _syscalls.inotify_init1()
                 _syscalls.inotify_add_watch(self._notice_fd, path, _syscalls.IN_MODIFY)
             else:
-                self._notice_fd = _syscalls.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                control = os.path.dirname(path) + b"/cgroup.event_control"
+                self._notice_fd = _syscalls.eventfd(0, posix.EFD_NONBLOCK | posix.EFD_CLOEXEC)
+                control = path.rpartition(b"/")[0] + b"/cgroup.event_control"
                 control_fd = _syscalls.open(control, _WRITE)
                 try:
                     _syscalls.write(control_fd, b"%d %d" % (self._notice_fd, self._file_fd))
@@ -82,10 +84,12 @@ class Oom:
         self._seen = now
         for path in self._paths[:] if self.ran_out else ():
             try:
-                _syscalls.close(_syscalls.open(path, _WRITE | os.O_CREAT | os.O_NOFOLLOW, 0o644))
+                _syscalls.close(
+                    _syscalls.open(path, _WRITE | posix.O_CREAT | posix.O_NOFOLLOW, 0o644)
+                )
                 self._paths.remove(path)
             except OSError as error:
-                self._diagnostics.warn(f"Failed to make {os.fsdecode(path)}", error)
+                self._diagnostics.warn(f"Failed to make {path.decode('utf-8', 'replace')}", error)
         if not self._paths:
             self.detach()
 

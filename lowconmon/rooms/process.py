@@ -5,11 +5,12 @@ for a child: who ended is reaped when SIGCHLD says so, and not before the contai
 """
 
 import errno
-import os
+import posix
 import sys
 from time import monotonic_ns, time_ns
 
 from .. import _syscalls
+from ..pure.cgroups import MOUNT, event_files
 from ..pure.processes import ending, exit_code, parse_pid, start_time, wait_status
 from ..pure.records import stamp
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .._typing import Any, Callable, Loop
 
 _UNREAPED_MS = 2000
+_MUCH_MEMORY = 1 << 26  # bytes
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
 _watched: "dict[int, Process]" = {}  # by pid, until it has ended
 
@@ -38,7 +40,7 @@ class Process:
         self.pidfd = _syscalls.pidfd_open(pid)  # -1: it has ended
         try:
             if started not in (None, started_at(pid) or started):
-                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+                raise ProcessLookupError(errno.ESRCH, posix.strerror(errno.ESRCH))
             loop.add_pidfd(self.pidfd, self._ended)
         except OSError:
             self.pidfd = loop.discard(self.pidfd)
@@ -70,10 +72,10 @@ class Process:
         if self.pidfd < 0:
             return
         try:
-            group_id = os.getpgid(self.pid) if group else 0
+            group_id = posix.getpgid(self.pid) if group else 0
             _syscalls.pidfd_send_signal(self.pidfd, number)  # ESRCH: the group was a stranger's
-            if group_id > 1 and group_id != os.getpgrp():
-                os.killpg(group_id, number)
+            if group_id > 1 and group_id != posix.getpgrp():
+                posix.killpg(group_id, number)
         except ProcessLookupError:
             return  # reaped by its parent: its end is about to be told
 
@@ -133,7 +135,7 @@ def describe_end(container: Process | None, status: int, **how: bool) -> "dict[s
 def reap() -> None:
     """Reap all children that have ended; those that are watched get to know."""
     try:
-        while found := _syscalls.waitid_rusage(os.P_ALL, 0, _NOW):
+        while found := _syscalls.waitid_rusage(posix.P_ALL, 0, _NOW):
             result, usage = found
             process = _watched.get(result.si_pid)
             if process:
@@ -149,19 +151,38 @@ def exec_error(error_fd: int) -> OSError | None:
     except OSError:  # EAGAIN: killed before it came to exec
         number = 0
     _syscalls.close(error_fd)
-    return OSError(number, os.strerror(number)) if number else None
+    return OSError(number, posix.strerror(number)) if number else None
 
 
 def read_small(path: bytes) -> bytes | None:
     """Return the first 64 KiB of a file, None when it cannot be read."""
     try:
-        fd = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _syscalls.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
         try:
             return _syscalls.read(fd, 65536)
         finally:
             _syscalls.close(fd)
     except OSError:  # ESRCH: /proc of a process that has gone in between
         return None
+
+
+def spares_memory(pid: int) -> bool:
+    """Tell whether 192 KiB more for a pipe hurt nobody: no limit on *pid*'s memory, nor on a user's.
+
+    A pipe's pages are charged to who writes, and to a user, whose next pipes may get fewer.
+    """
+    whole = [b"0", b"0", b"4294967295"]  # of user ids: the namespace is no user's
+    if posix.geteuid() or (read_small(b"/proc/self/uid_map") or b"").split() != whole:
+        return False
+    for file in event_files(read_small(b"/proc/%d/cgroup" % pid) or b""):
+        directory = (MOUNT + file).rpartition(b"/")[0]
+        while len(directory) > len(MOUNT):
+            for name in (b"/memory.max", b"/memory.limit_in_bytes"):
+                limit = (read_small(directory + name) or b"").strip()
+                if limit.isdigit() and int(limit) < _MUCH_MEMORY:
+                    return False
+            directory = directory.rpartition(b"/")[0]
+    return True
 
 
 def started_at(pid: int) -> int | None:
@@ -188,7 +209,7 @@ def pid_in(
     """
     left = pid_file(path)
     pid = parse_pid(left[0])
-    if pid is None or pid in {1, os.getpid()} or left == stale:
+    if pid is None or pid in {1, posix.getpid()} or left == stale:
         return None
     started = started_at(pid)
     if started is not None and not_before is not None and started < not_before:

@@ -1,8 +1,8 @@
 """Report to the manager: small files that appear whole or not at all, and the sync pipe."""
 
+import _stat as stat  # in C
 import errno
-import os
-import stat
+import posix
 
 from .. import _syscalls
 
@@ -10,15 +10,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Diagnostics, Loop
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
 def replace_file(path: bytes, content: bytes) -> None:
     """Put *content* at *path* by a rename from a dot file: all of it or none. Raises OSError."""
     directory, slash, name = path.rpartition(b"/")
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     directory_fd = _syscalls.open(directory or slash or b".", flags)
-    temporary, fd = b".conmon-" + os.urandom(8).hex().encode(), -1
+    temporary, fd = b".conmon-" + posix.urandom(8).hex().encode(), -1
     try:
         fd = _syscalls.open(temporary, _NEW, 0o644, dir_fd=directory_fd)
         try:
@@ -26,7 +26,7 @@ def replace_file(path: bytes, content: bytes) -> None:
         finally:
             _syscalls.close(fd)
         if done != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, posix.strerror(errno.ENOSPC))
         _syscalls.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     except OSError:
         if fd >= 0:
@@ -48,7 +48,7 @@ class MessagePipe:
         self._socket = fd >= 0 and stat.S_ISSOCK(_syscalls.fstat(fd).st_mode)
         if fd >= 0 and not self._socket:
             # A pipe: O_NONBLOCK would reach the manager's other writers, so open an end of our own.
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            flags = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC
             try:
                 self._fd = _syscalls.open(b"/proc/self/fd/%d" % fd, flags)
                 _syscalls.close(fd)

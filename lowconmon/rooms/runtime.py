@@ -1,6 +1,6 @@
 """Run the OCI runtime, and find out what it has left: the container's pid, or why there is none."""
 
-import os
+import posix
 
 from .. import _syscalls
 from ..pure.lifecycle import judge_start
@@ -37,9 +37,9 @@ class Runtime:
 
     def pipe(self, number: int) -> int:
         """Make the pipe for descriptor *number* of the runtime; return our end."""
-        ends = _syscalls.pipe2(os.O_CLOEXEC)
+        ends = _syscalls.pipe2(posix.O_CLOEXEC)
         ours, self.stdio[number] = ends if number else ends[::-1]
-        os.fchmod(self.stdio[number], 0o777)  # a container's user may reopen /dev/stdout
+        posix.fchmod(self.stdio[number], 0o777)  # a container's user may reopen /dev/stdout
         return ours
 
     def start(
@@ -62,7 +62,7 @@ class Runtime:
             stdio=(self.stdio[0], self.stdio[1], self.stdio[2]),
             death_signal=_syscalls.SIGKILL,
             wait_fd=start_fd if options.exec_attach else -1,
-            listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
+            listen_pid_index=listen_pid_index(environment, posix.getpid(), replace=replace),
         )
         for fd in (*self.stdio, start_fd):
             self._loop.discard(fd)
@@ -70,7 +70,7 @@ class Runtime:
         try:
             self.process = Process(self._loop, pid, on_end)
         except OSError as error:
-            os.kill(pid, _syscalls.SIGKILL)
+            posix.kill(pid, _syscalls.SIGKILL)
             raise RuntimeError(f"Failed to watch the runtime: {error.strerror}") from error
 
     def container_pid(self, code: int, *, has_terminal: bool) -> tuple[int, int | None] | None:

@@ -6,7 +6,7 @@ one more comes, and 100 a second are let in.
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
 from ..pure.answers import json
@@ -50,7 +50,9 @@ class StatusSocket:
         try:
             kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
             self._fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
-            os.fchmod(self._fd, 0o700)  # as the attach socket: its mode, and a path of any length
+            posix.fchmod(
+                self._fd, 0o700
+            )  # as the attach socket: its mode, and a path of any length
             _syscalls.bind(self._fd, b"/proc/self/fd/%d/status" % directory_fd)
             _syscalls.listen(self._fd, MAX_CLIENTS)
             self._loop.add_reader(self._fd, self._accept)
@@ -100,7 +102,7 @@ class StatusSocket:
             "name": options.name and options.name[:_MAX_NAME],
             "exec": options.exec,
             "terminal": options.terminal,
-            "monitor_pid": os.getpid(),
+            "monitor_pid": posix.getpid(),
             **self._describe(),
             "errors": [{"at": stamp(at, 0), "text": text} for at, text in self._diagnostics.recent],
         }

@@ -5,7 +5,7 @@ while the container has not taken what the buffer holds, nobody is read.
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
 
@@ -32,8 +32,8 @@ class Stdin:
     def open(self, fd: int, *, terminal: bool) -> None:
         """Take over the writing end *fd*, which is ours alone; a terminal stays its reader's."""
         # Of a terminal we take a duplicate: its reader closes and unwatches its own as it likes.
-        self._fd, self.expected = os.dup(fd) if terminal else fd, False
-        os.set_blocking(fd, False)
+        self._fd, self.expected = posix.dup(fd) if terminal else fd, False
+        posix.set_blocking(fd, False)
         self._on_room()
 
     def has_room(self) -> bool:

@@ -3,10 +3,12 @@
 Laws. What is read goes to the log first, then to the clients. While a peer is full only the reading
 waits, so that the container feels a full pipe and nothing is lost. Until the start has succeeded
 the runtime's words are held back; a drain reads on whoever is full, and ends in bounded time.
+Where nobody is attached, small reads in quick succession are put off for a millisecond: few large
+ones are cheaper.
 """
 
 import errno
-import os
+import posix
 from time import monotonic_ns, time_ns
 
 from .. import _syscalls
@@ -15,7 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
-READ_SIZE = 65536
+READ_SIZE = 1 << 17
+_TERMINAL_READ, _TERMINAL_READS = 8192, 16  # bytes, and how many at a time
+_FEW = 1 << 15  # bytes; a read that brings fewer ...
+_REST_MS, _REST_NS = 1, 1_000_000  # ... so soon after the last one is followed by a rest
+_WIDE = 1 << 18  # bytes that a pipe under load holds
 _MAX_HELD = 1 << 22  # bytes a stream, before the start succeeded; the last ones count
 _QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
 _HANGUP_MS = 100
@@ -28,13 +34,14 @@ _CALM_MS = 1000
 class Stream:
     """One of the container's outputs; owns its descriptor."""
 
-    __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "terminal")
+    __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "terminal", "width")
 
     def __init__(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool) -> None:
         self.name, self.packet_type = name, packet_type  # in attach packets: 2 stdout, 3 stderr
         self.fd, self.terminal = fd, terminal
         self.held: list[tuple[int, bytes]] = []  # (read at, data)
         self.held_bytes = 0
+        self.width = 0  # of the pipe, once it was widened: before that
 
 
 class Stdio:
@@ -42,11 +49,17 @@ class Stdio:
 
     __slots__ = (
         *("_deliver", "_drain_until", "_drained", "_holding", "_last_read_ns", "_load", "_loop"),
-        *("_paused", "_streams", "sizes"),
+        *("_may_widen", "_paused", "_streams", "sizes"),
     )
 
-    def __init__(self, loop: "Loop", deliver: "Callable[[Stream, int, bytes], object]") -> None:
-        self._loop, self._deliver = loop, deliver
+    def __init__(
+        self,
+        loop: "Loop",
+        deliver: "Callable[[Stream, int, bytes], bool]",
+        may_widen: "Callable[[], bool]" = bool,
+    ) -> None:
+        """*deliver* tells whether a client waits for more, *may_widen* if a pipe may hold more."""
+        self._loop, self._deliver, self._may_widen = loop, deliver, may_widen
         self._streams: list[Stream] = []
         self.sizes: dict[bytes, int] = {}  # bytes that came of each stream
         self._paused, self._holding = False, True
@@ -60,7 +73,7 @@ class Stdio:
 
     def add(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool = False) -> None:
         """Take over the reading end *fd*, which is ours alone, and read it."""
-        os.set_blocking(fd, False)
+        posix.set_blocking(fd, False)
         stream = Stream(name, packet_type, fd, terminal=terminal)
         self._streams.append(stream)
         # A terminal waits for the start: nothing the runtime says comes through it.
@@ -137,13 +150,12 @@ class Stdio:
             stream.fd = self._loop.discard(stream.fd)
             self._check_drained()
             return False
-        self._last_read_ns = monotonic_ns()
-        self.sizes[stream.name] = self.sizes.get(stream.name, 0) + len(data)
-        if self._load < _LOAD <= self._load + len(data):
-            self._loop.call_later(_CALM_MS, self._give_back)
-        self._load += len(data)
+        soon = self._account(stream, len(data))
         if not self._holding:
-            self._deliver(stream, time_ns(), data)
+            awaited = self._deliver(stream, time_ns(), data)
+            if soon and len(data) < _FEW and not (awaited or stream.terminal or self._drained):
+                self._loop.remove_reader(stream.fd)
+                self._loop.call_later(_REST_MS, lambda: self._resume(stream))
             return True
         stream.held.append((time_ns(), data))
         stream.held_bytes += len(data)
@@ -151,24 +163,47 @@ class Stdio:
             stream.held_bytes -= len(stream.held.pop(0)[1])
         return True
 
+    def _account(self, stream: Stream, size: int) -> bool:
+        """Count what was read, and fit the pipe to the load; tell whether it came soon."""
+        now = monotonic_ns()
+        soon, self._last_read_ns = now - self._last_read_ns < _REST_NS, now
+        self.sizes[stream.name] = self.sizes.get(stream.name, 0) + size
+        if self._load < _LOAD <= self._load + size:
+            self._loop.call_later(_CALM_MS, self._give_back)
+            if not stream.terminal and self._may_widen():
+                stream.width = stream.width or _syscalls.fcntl(stream.fd, _syscalls.F_GETPIPE_SZ)
+                self._set_width(stream, max(_WIDE, stream.width))
+        self._load += size
+        return soon
+
     def _read_all(self, stream: Stream) -> bytes:
         """Read a pipe once; of a terminal, which gives 4 KiB at a time, what is there."""
-        data = _syscalls.read(stream.fd, READ_SIZE)
+        if not stream.terminal:
+            return _syscalls.read(stream.fd, READ_SIZE)
+        pieces = [_syscalls.read(stream.fd, _TERMINAL_READ)]
         try:
-            more = data if stream.terminal else b""
-            while more and len(data) < READ_SIZE // 2:
-                more = _syscalls.read(stream.fd, READ_SIZE // 2)
-                data += more
+            while pieces[-1] and len(pieces) < _TERMINAL_READS:
+                pieces.append(_syscalls.read(stream.fd, _TERMINAL_READ))
         except OSError:  # EAGAIN, EIO: the next read meets it again
-            return data
-        return data
+            return b"".join(pieces)
+        return b"".join(pieces)
+
+    def _set_width(self, stream: Stream, size: int) -> None:
+        try:
+            if stream.fd >= 0:
+                _syscalls.fcntl(stream.fd, _syscalls.F_SETPIPE_SZ, size)
+        except OSError:  # EPERM: pipes hold much already. EBUSY: this one holds more than that
+            return
 
     def _give_back(self) -> None:
-        """Give freed memory back to the system once the container is quiet."""
+        """Give pipes and freed memory back to the system once the container is quiet."""
         if monotonic_ns() - self._last_read_ns < _CALM_MS * 1_000_000:
             self._loop.call_later(_CALM_MS, self._give_back)
         else:
             self._load = 0
+            for stream in self._streams:
+                if stream.width:
+                    self._set_width(stream, stream.width)
             _syscalls.malloc_trim()
 
     def _check_drained(self) -> None:

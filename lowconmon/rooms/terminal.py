@@ -5,7 +5,7 @@ descriptor, and is removed on every way out.
 """
 
 import errno
-import os
+import posix
 
 from .. import _syscalls
 
@@ -31,9 +31,9 @@ class Terminal:
     def listen(self, parents: list[bytes]) -> bytes:
         """Make the socket below the first of *parents* that can hold it; return its path."""
         kind = _syscalls.SOCK_STREAM | _syscalls.SOCK_NONBLOCK
-        failure = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        failure = OSError(errno.ENAMETOOLONG, posix.strerror(errno.ENAMETOOLONG))
         for parent in parents:
-            directory = parent + b"/.conmon-" + os.urandom(4).hex().encode()
+            directory = parent + b"/.conmon-" + posix.urandom(4).hex().encode()
             path = directory + b"/console"
             if len(path) > _syscalls.SUN_PATH_MAX or not parent.startswith(b"/"):
                 continue
@@ -93,7 +93,7 @@ class Terminal:
             self._diagnostics.warn("Failed to accept console socket connection", error)
             self.close()
             return
-        if _syscalls.peer_uid(fd) not in {0, os.geteuid()}:
+        if _syscalls.peer_uid(fd) not in {0, posix.geteuid()}:
             self._diagnostics.warn("a stranger connected to the console socket")
             _syscalls.close(fd)
             return

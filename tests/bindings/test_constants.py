@@ -118,8 +118,8 @@ def typed(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    sorted((ROOT / "lowconmon").rglob("*.py")),
-    ids=lambda path: str(path.relative_to(ROOT / "lowconmon")),
+    sorted([*(ROOT / "lowconmon").rglob("*.py"), *(ROOT / "docs/examples").glob("*.py")]),
+    ids=lambda path: str(path.relative_to(ROOT)).removeprefix("lowconmon/"),
 )
 def test_no_number_of_the_kernel_is_typed(path: os.PathLike[str]) -> None:
     with open(path, encoding="utf-8") as file:

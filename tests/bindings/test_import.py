@@ -24,10 +24,10 @@ OLD = ["4.19.0", "5.8.18", "5.8", "3.10.0-1160.el7", "5", "", "x.y"]
 
 def test_kernels_from_5_9_on_are_good_enough_and_older_ones_refused_in_one_clear_line() -> None:
     done = run_python(
-        "import os, sys, types\n"
+        "import posix, sys, types\n"
         f"for release in {[*GOOD.split(), *OLD]!r}:\n"
         "    sys.modules.pop('lowconmon._syscalls', None)\n"
-        "    os.uname = lambda: types.SimpleNamespace(release=release)\n"
+        "    posix.uname = lambda: types.SimpleNamespace(release=release)\n"
         "    try:\n"
         "        import lowconmon._syscalls\n"
         "        print('good')\n"
@@ -42,12 +42,15 @@ def test_kernels_from_5_9_on_are_good_enough_and_older_ones_refused_in_one_clear
 @pytest.mark.parametrize(
     ("change", "this"),
     [
-        ("sys.platform = 'darwin'; del os.P_PIDFD, os.eventfd, os.memfd_create", "darwin"),
-        ("os.uname = lambda: types.SimpleNamespace(release='4.19.0-27-amd64')", "4.19.0-27-amd64"),
+        ("sys.platform = 'darwin'; del posix.P_PIDFD, posix.eventfd, posix.memfd_create", "darwin"),
+        (
+            "posix.uname = lambda: types.SimpleNamespace(release='4.19.0-27-amd64')",
+            "4.19.0-27-amd64",
+        ),
     ],
 )
 def test_where_it_cannot_work_the_import_fails_with_one_clear_line(change: str, this: str) -> None:
-    done = run_python(f"import os, sys, types; {change}\nimport lowconmon.syscalls")
+    done = run_python(f"import posix, sys, types; {change}\nimport lowconmon.syscalls")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == f"ImportError: lowconmon needs Linux 5.9 or newer, this is {this}"

@@ -432,7 +432,7 @@ def _sendmmsg(things: Things) -> Call:
         for _ in range(syscalls.sendmmsg(a, messages)):
             os.read(b, 2000)
 
-    return both(call, failing(syscalls.sendmmsg, a, [[b"x"] * 1025]))
+    return both(call, failing(syscalls.sendmmsg, a, [[bytes(1 << 20)]]))
 
 
 @case

@@ -944,7 +944,7 @@ def blocked_and_ignored_signals_are_given_on(stage: Stage) -> None:
 def host_runtime(stage: Stage, script: str, *, terminal: bool = False) -> list[str]:
     """Make hostrun the runtime and a shell script the container; return hostrun's command."""
     installed = os.environ.get("LOWCONMON_HOSTRUN")
-    run = installed or f"env PYTHONPATH={ROOT} {sys.executable} -P -m lowconmon.hostrun"
+    run = installed or f"env PYTHONPATH={ROOT} {sys.executable} -P -m lowconmon_tools.hostrun"
     command = [*run.split(), "--root", str(stage.directory / "hostrun")]
     stage.life.script(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
     (stage.life.bundle / "config.json").write_text(json.dumps(spec(script, terminal=terminal)))

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from typing import TYPE_CHECKING, ClassVar
 
-from lowconmon import _syscalls, log_chain
+from lowconmon import _syscalls
 from lowconmon.loop import Loop
 from lowconmon.pure import answers, cgroups, log_drivers, notify
 from lowconmon.pure.control import MAX_LINE, REOPEN, RESIZE, LineBuffer, parse_control
@@ -28,6 +28,7 @@ from lowconmon.pure.records import K8sRecords
 from lowconmon.rooms.attach import Attach
 from lowconmon.rooms.diagnostics import Diagnostics
 from lowconmon.rooms.fifos import ControlFifos
+from lowconmon_tools import log_chain
 from tests.support import json_log
 
 if TYPE_CHECKING:

@@ -229,9 +229,11 @@ def test_while_the_disk_is_full_a_terminal_is_resized(life: Life, disk: Disk) ->
     size = life.directory / "size"
     seen = f"stty size >{size}.new; mv {size}.new {size}"
     disk.fill()
-    life.terminal_stub(f"trap '{seen}' WINCH; yes & while :; do wait; done")
+    ready = life.directory / "ready"
+    life.terminal_stub(f"trap '{seen}' WINCH; : >{ready}; yes & while :; do wait; done")
     disk.start("-t")
     pid = life.pid()
+    wait_until(ready.exists, "the trap")
     assert_idle(life.monitor_pid())
     life.control(b"1 33 77\n")
     wait_until(lambda: read_if_there(size) == b"33 77\n", "the new size")

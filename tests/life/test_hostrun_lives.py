@@ -1,6 +1,6 @@
 """Lives under a runtime of our own: hostrun creates and starts, the monitor watches, as with podman.
 
-$LOWCONMON_HOSTRUN names an installed hostrun; else it is this tree's `python -m lowconmon.hostrun`.
+$LOWCONMON_HOSTRUN names an installed hostrun; else it is this tree's `python -m lowconmon_tools.hostrun`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Container:
     def __init__(self, life: Life) -> None:
         self.life = life
         installed = os.environ.get("LOWCONMON_HOSTRUN")
-        run = f"env PYTHONPATH={ROOT} {sys.executable} -P -m lowconmon.hostrun"
+        run = f"env PYTHONPATH={ROOT} {sys.executable} -P -m lowconmon_tools.hostrun"
         self.root = life.directory / "hostrun"
         # By a wrapper, since a runtime is one path; its words to the log, not to the container's.
         life.script(WRAPPER.format(program=installed or run, root=self.root))

@@ -53,7 +53,7 @@ class Place:
         )
         for path in (self.mount, self.persist, self.bundle):
             path.mkdir()
-        monkeypatch.setattr(oom, "_MOUNT", os.fsencode(self.mount))
+        monkeypatch.setattr(oom, "MOUNT", os.fsencode(self.mount))
         self.loop, self.said = Loop(), Said()
         self.paths = [os.fsencode(path / "oom") for path in (self.persist, self.bundle)]
         self.room = Oom(self.loop, self.said, self.paths)
@@ -333,7 +333,7 @@ def test_the_removal_of_a_real_cgroup_of_v1_is_no_oom(
 ) -> None:
     if not V1:
         pytest.skip("this machine has no memory controller of v1")
-    monkeypatch.setattr(oom, "_MOUNT", os.fsencode(MOUNT))
+    monkeypatch.setattr(oom, "MOUNT", os.fsencode(MOUNT))
     with MemoryGroup() as group:
         place.watch(b"4:memory:/%b\n" % group.path.name.encode())
         assert place.watching()

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from lowconmon import operators
+from lowconmon_tools import operators
 from tests.support import SLOWNESS, wait_for
 from tests.support.life import (
     DEADLINE,

@@ -191,7 +191,7 @@ def inject(  # noqa: PLR0913 - the words of a fault
         seam = _seams[name] = Seam(name, original)
         # Also where `from ._syscalls import name` has been: the seam must miss nobody.
         for module_name, module in list(sys.modules.items()):
-            if module_name.partition(".")[0] == "lowconmon":
+            if module_name.partition(".")[0] in ("lowconmon", "lowconmon_tools"):
                 for attribute, value in list(vars(module).items()):
                     if value is original:
                         setattr(module, attribute, seam)

@@ -10,7 +10,7 @@ import sys
 
 from tests.support.life import Life
 
-LIMIT = 400_000  # lines of each stream; a container that nobody stops ends there
+LIMIT = 1_500_000  # lines of each stream; a container that nobody stops ends there
 
 CONTAINER = """
 import os

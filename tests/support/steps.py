@@ -9,6 +9,7 @@ program on, so that one from outside at that moment has the same effect.
 from __future__ import annotations
 
 import os
+import posix
 import sys
 from typing import Any
 
@@ -59,7 +60,7 @@ if __name__ == "__main__":
         if callable(value) and name[0] != "_" and name.islower():
             setattr(calls, name, steps.wrap(name, value))
     for name in DIRECT:
-        setattr(os, name, steps.wrap(name, getattr(os, name)))
+        setattr(posix, name, steps.wrap(name, getattr(posix, name)))
     sys.argv = ["conmon", *sys.argv[6:]]
     from lowconmon.__main__ import main
 

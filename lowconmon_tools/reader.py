@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from operator import itemgetter
 
-from . import _syscalls
+from lowconmon import _syscalls
+
 from .log_chain import MAX_LINE, Chain, Record, records
 
 _SECOND, _EVER = 1_000_000_000, float("inf")

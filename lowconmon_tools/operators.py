@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .pure.options import OptionError, parse
+from lowconmon.pure.options import OptionError, parse
 
 _TIMEOUT_S = 5
 _MAX_PACKET = 32768  # the monitor cuts what is longer

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
-from . import _syscalls
-from .pure.records import mend_tail
+from lowconmon import _syscalls
+from lowconmon.pure.records import mend_tail
 
 # Stamp, stream, tag, text and newline. What is no record has neither stamp nor stream.
 Record = tuple[bytes, bytes, bytes, bytes]

@@ -18,7 +18,7 @@ import signal
 import sys
 from typing import Any
 
-from . import _syscalls
+from lowconmon import _syscalls
 
 COMMANDS = ("create", "delete", "exec", "kill", "start", "state")
 # For getopt. Each is taken with any command; those of the last line change nothing.
