@@ -119,11 +119,9 @@ class Root:
         (backend,) = (root / "usr/lib/python3/dist-packages").glob("_cffi_backend*.so")
         shutil.copy(backend, home)
         self._compile(home / "lowconmon/_ffi.abi3.so")
-        if self._python() != f"python{sysconfig.get_python_version()}":
-            for cache in home.rglob("__pycache__"):
-                shutil.rmtree(cache)
         self._bring_tests()
         shutil.copy(home / "lowconmon/_ffi.abi3.so", root / "guest/source/lowconmon")
+        self._compile_python()
 
     def _bring_tests(self) -> None:
         """Put the tests and their tools into the root."""
@@ -144,6 +142,20 @@ class Root:
         for info in site.glob("*.dist-info"):
             if re.sub(r"-.*", "", info.name) in {tool.removesuffix(".py") for tool in _TOOLS}:
                 shutil.copytree(info, tools / info.name)
+
+    def _compile_python(self) -> None:
+        """Compile what the guest imports; the installed lowconmon is compiled already.
+
+        Debian leaves it to a package's scripts, and a guest's Python would do it at each of its
+        starts. One of another version than ours keeps what it compiles itself.
+        """
+        root = self._root
+        if self._python() != f"python{sysconfig.get_python_version()}":
+            for cache in root.rglob("__pycache__"):
+                shutil.rmtree(cache)
+            return
+        imported = [root / "usr/lib" / self._python(), root / "usr/lib/python3", root / "guest"]
+        run("/usr/bin/python3", "-ISB", "-m", "compileall", "-qf", "-s", root, "-p", "/", *imported)
 
     def _compile(self, target: Path) -> None:
         headers = self._work / "headers"

@@ -18,6 +18,7 @@ import pytest
 from lowconmon import syscalls
 from tests.support import (
     ROOT,
+    SLOWNESS,
     is_cloexec,
     open_fds,
     read_all,
@@ -140,7 +141,7 @@ from tests.support import program, status_of, wait_for
 
 report = os.fdopen(os.dup(1), "w")
 path, name = program("sleep")
-folder = sys.argv[1]
+folder, step = sys.argv[1], int(sys.argv[2])
 found = []
 
 def links(pid):
@@ -175,7 +176,7 @@ def refill(closed):
 for count in range(4):
     for closed in itertools.combinations(range(3), count):
         refill(closed)
-        for stdio in itertools.product((-1, 0, 1, 2), repeat=3):
+        for stdio in list(itertools.product((-1, 0, 1, 2), repeat=3))[::step]:
             found.append((closed, stdio, observe(stdio)))
         # Sources made now take the lowest free numbers.
         made = [os.open(f"{folder}/{name}", os.O_RDWR) for name in "xyz"]
@@ -194,10 +195,11 @@ def test_stdio_is_mapped_whatever_its_sources_are_and_whatever_was_closed(tmp_pa
     # any descriptor above 2 in the program.
     for name in "abcxyz":
         (tmp_path / name).touch()
-    done = run_python(MATRIX, str(tmp_path), timeout_s=100)
+    step = 1 if SLOWNESS < 2 else 5  # no divisor of 4: every source comes at every place
+    done = run_python(MATRIX, str(tmp_path), str(step), timeout_s=100)
     assert done.stderr == ""
     cases = json.loads(done.stdout)
-    assert len(cases) == 8 * (64 + 6)
+    assert len(cases) == 8 * (len(range(0, 64, step)) + 6)
     for closed, stdio, observed in cases:
         if closed == "made":
             open_there = dict.fromkeys(range(3))
