@@ -31,9 +31,9 @@ _ARM = Machine(
 )
 _MIPS = Machine(
     "mips64el",
-    "linux-image-5kc-malta",
+    "linux-image-loongson-3",
     "mips64el",
-    ("-M", "malta", "-cpu", "MIPS64R2-generic"),
+    ("-M", "loongson3-virt", "-cpu", "Loongson-3A1000"),
     "ttyS0",
 )
 _POWER = Machine(
