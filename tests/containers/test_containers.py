@@ -17,7 +17,6 @@ from tests.support.operators import exit_json
 from tests.support.rotation import backups
 from tests.support.witness import gone, number_in, parent
 
-# Where hostrun's own part differs: a terminal, a session. tests/life/test_hostrun_lives.py has more.
 every = pytest.mark.parametrize("container", RUNTIMES, indirect=True)
 real = pytest.mark.parametrize("container", [REAL], indirect=True)
 
@@ -25,7 +24,7 @@ real = pytest.mark.parametrize("container", [REAL], indirect=True)
 @pytest.mark.contract("RT-1", "SYNC-6", "END-9")
 @pytest.mark.parametrize(
     ("container", "status"),
-    [(REAL, 0), (REAL, 255), ("hostrun", 7), ("runc", 3)],
+    [*((name, status) for name in RUNTIMES for status in (0, 7, 255)), ("runc", 3)],
     indirect=["container"],
 )
 def test_a_container_is_created_started_logged_and_recorded(
@@ -59,7 +58,7 @@ def test_a_terminal_is_sized_and_typed_on(life: Life, container: Container) -> N
     assert life.exit_status() == 4
 
 
-@real
+@every
 @pytest.mark.contract("ATT-8", "ATT-9")
 def test_what_a_client_sends_comes_back(life: Life, container: Container) -> None:
     container.configure("cat; echo done >&2")
@@ -101,7 +100,7 @@ def test_a_process_is_executed_in_a_running_container(life: Life, container: Con
     assert life.exit_status() == 137
 
 
-@real
+@every
 @pytest.mark.contract("SIG-1")
 def test_a_signal_to_the_monitor_reaches_the_container(life: Life, container: Container) -> None:
     container.configure("trap 'echo bye; exit 6' TERM; echo ready; while :; do sleep 0.05; done")
@@ -114,7 +113,7 @@ def test_a_signal_to_the_monitor_reaches_the_container(life: Life, container: Co
     assert life.text() == b"ready\nbye\n"
 
 
-@real
+@every
 @pytest.mark.contract("ROT-6", "REOPEN-2")
 def test_records_go_on_over_rotation_and_reopening(life: Life, container: Container) -> None:
     container.configure("seq 2000; read x; seq 2001 2100")
@@ -179,7 +178,7 @@ open(leave).read()
 """
 
 
-@real
+@every
 @pytest.mark.contract("END-25", "END-3", "CASE-802")
 @pytest.mark.parametrize("first", ["its parent", "the container"])
 def test_a_container_that_is_another_processes_child_has_its_own_status(
