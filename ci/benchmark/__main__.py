@@ -130,9 +130,9 @@ def summary(figures: dict[str, dict[str, float]]) -> str:
     lines = ["| | conmon | lowconmon | ratio |", "| --- | --- | --- | --- |"]
     for name in _IN_README:
         row, conmon, ours = ROWS[name], figures[name]["conmon"], figures[name]["lowconmon"]
-        lines.append(
-            f"| {row.text} | {conmon:.3g} {row.unit} | {ours:.3g} {row.unit} | {ours / conmon:.2f} |"
-        )
+        texts = [f"{it:.3g}" if it < 1000 else f"{it:.0f}" for it in (conmon, ours)]
+        cells = [row.text, *(f"{text} {row.unit}" for text in texts), f"{ours / conmon:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
