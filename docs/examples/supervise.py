@@ -86,9 +86,7 @@ class Supervisor:
                 return
             if ended is None:
                 return
-            if (
-                ended.si_pid == self.pid
-            ):  # what it leaves shall end too; the zombie holds the number
+            if ended.si_pid == self.pid:  # what it leaves shall end too; its zombie holds the number
                 self.tell(syscalls.SIGTERM)
             syscalls.waitid(os.P_PID, ended.si_pid, syscalls.WEXITED)
             if ended.si_pid == self.pid:
