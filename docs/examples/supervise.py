@@ -86,8 +86,8 @@ class Supervisor:
                 return
             if ended is None:
                 return
-            if ended.si_pid == self.pid:  # what it leaves shall end too; its zombie holds the number
-                self.tell(syscalls.SIGTERM)
+            if ended.si_pid == self.pid:
+                self.tell(syscalls.SIGTERM)  # what it leaves shall end too: the zombie has the number
             syscalls.waitid(os.P_PID, ended.si_pid, syscalls.WEXITED)
             if ended.si_pid == self.pid:
                 killed = ended.si_code != os.CLD_EXITED
