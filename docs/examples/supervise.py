@@ -87,7 +87,7 @@ class Supervisor:
             if ended is None:
                 return
             if ended.si_pid == self.pid:
-                self.tell(syscalls.SIGTERM)  # what it leaves shall end too: the zombie has the number
+                self.tell(syscalls.SIGTERM)  # those it leaves; its zombie holds the number
             syscalls.waitid(os.P_PID, ended.si_pid, syscalls.WEXITED)
             if ended.si_pid == self.pid:
                 killed = ended.si_code != os.CLD_EXITED
