@@ -45,8 +45,8 @@ ONE_OF_MANY = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose what this user runs."""
-    if any("::" in argument for argument in config.args):
+    """Choose what this user runs; what has failed once was chosen already."""
+    if config.getoption("lf") or any("::" in argument for argument in config.args):
         return
     once, mine = [], set[str]()
     for item in items:

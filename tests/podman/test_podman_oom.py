@@ -29,6 +29,8 @@ def test_a_container_over_its_limit_is_killed_and_podman_tells_why(
         assert podman.ok("wait", "box") == b"137\n"
     else:
         assert done.code == 137
+    # podman has its status before the exit command has cleaned up.
+    wait_until(lambda: podman.state("box")["Status"] != "stopped", "the cleaning up")
     state = podman.state("box")
     assert [state[key] for key in KEYS] == ["exited", 137, True]
 
@@ -45,6 +47,7 @@ def test_a_child_over_the_limit_is_told_while_the_container_lives_on(podman: Pod
     assert podman.state("box")["Running"]
     gate.open()
     assert podman.ok("wait", "box") == b"5\n"
+    wait_until(lambda: podman.state("box")["Status"] != "stopped", "the cleaning up")
     state = podman.state("box")
     assert [state[key] for key in KEYS] == ["exited", 5, True]
 
