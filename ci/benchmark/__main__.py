@@ -11,8 +11,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.support.costs import BARE, instructions
+
 from . import lives
-from .lives import BARE, BARE_IMPORTS, PROGRAMS, ROOT, WORK
+from .lives import PROGRAMS, ROOT, WORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,7 @@ ROWS = {
         "ms",
         2.5,
         _ms(lives.starting_s),
-        lambda: lives.running_s([*BARE, BARE_IMPORTS]) * 1000,
+        lambda: lives.running_s(BARE) * 1000,
     ),
     "short": _logging("2M lines of 80 bytes", _SHORT, 0.5),
     "long": _logging("1 GiB in lines of 16 KiB", _LONG, 0.75),
@@ -88,8 +90,8 @@ ROWS = {
         "instructions of --version",
         "M",
         None,
-        lambda program: lives.instructions([PROGRAMS[program], "--version"]),
-        lambda: lives.instructions([*BARE, BARE_IMPORTS]),
+        lambda program: instructions([PROGRAMS[program], "--version"]) / 1e6,
+        lambda: instructions(BARE) / 1e6,
     ),
 }
 

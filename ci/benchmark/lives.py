@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from lowconmon import syscalls
 from tests.support import journald
+from tests.support.costs import idle_python, memory_kib
 from tests.support.life import Life, attach_accepted, wait_until
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ PROGRAMS = {
     "conmon": "/usr/bin/conmon",
     "lowconmon": str(ROOT / ".work/prefix/libexec/podman/conmon"),
 }
-BARE = ["/usr/bin/python3", "-ISB", "-c"]
-BARE_IMPORTS = (
-    "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
-)
 # systemd lets a socket queue 512 datagrams, where the kernel's own limit is 10.
 QUEUE = 'echo 512 >/proc/sys/net/unix/max_dgram_qlen && exec "$@"'
 SYSTEMD = ["unshare", "--net", "sh", "-c", QUEUE, "sh"]
+PRIVATE = r"Private_\w+"
 SECONDS = 300.0  # a row that takes longer hangs
 
 
@@ -55,12 +52,6 @@ def cpu_s(pid: int) -> float:
     """Return the processor time of all threads of a process."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-
-def private_kib(pid: int) -> int:
-    """Return what memory is the process's alone."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(size) for size in re.findall(r"Private_\w+:\s+(\d+)", text))
 
 
 class Measured(Life):
@@ -211,7 +202,9 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
             while one.log.read_bytes().count(b"\n") < lines:
                 time.sleep(0.01)
         figures["CPU of all, s"] = sum(map(cpu_s, pids))
-        figures["private memory of each, KiB"] = sum(map(private_kib, pids)) / count
+        figures["private memory of each, KiB"] = (
+            sum(memory_kib(pid, PRIVATE) for pid in pids) / count
+        )
         with exits_watched(lives) as ended_at:
             for one in lives:
                 one.quit()
@@ -229,8 +222,8 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
         ("a line to the log", delays),
         ("end to exit file", ends),
     ):
+        ordered = sorted(seconds)
         for percent in (50, 99):
-            ordered = sorted(seconds)
             figures[f"{name}, p{percent}, ms"] = ordered[len(ordered) * percent // 100] * 1000
     return figures
 
@@ -273,7 +266,7 @@ def running_s(command: list[str]) -> float:
     return time.monotonic() - begun
 
 
-def latency_s(program: str, lines: int = 6000) -> float:
+def latency_s(program: str, lines: int = 200) -> float:
     """Return the mean time of a line from an idle container until it is in the log."""
     with life(program, "lines 1 80 1") as one:
         taken, size = 0.0, 0
@@ -303,22 +296,10 @@ def recording_s(program: str) -> float:
 def idle_kib(program: str) -> float:
     """Return the private memory of an idle monitor."""
     with life(program, "none 0 1 1") as one:
-        return private_kib(one.monitor_pid())
+        return memory_kib(one.monitor_pid(), PRIVATE)
 
 
 def bare_kib() -> float:
     """Return the private memory of a Python with what the monitor imports of others."""
-    command = [*BARE, BARE_IMPORTS + "; print(flush=True); sys.stdin.read()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        next(process.stdout or iter(()))
-        return private_kib(process.pid)
-
-
-def instructions(command: list[str], **popen: object) -> float:
-    """Return the instructions, in millions, of a command and what it forks (but not executes)."""
-    with tempfile.TemporaryDirectory() as directory:
-        valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        log = f"--log-file={directory}/%p"
-        subprocess.run([*valgrind, log, *command], check=True, stdout=subprocess.DEVNULL, **popen)  # type: ignore[call-overload]
-        texts = [path.read_text() for path in Path(directory).iterdir()]
-        return sum(int(re.findall(r"Collected : (\d+)", text)[0]) for text in texts) / 1e6
+    with idle_python() as pid:
+        return memory_kib(pid, PRIVATE)

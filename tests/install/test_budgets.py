@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import ROOT, SLOWNESS, wait_for
+from tests.support.costs import BARE, idle_python, instructions, memory_kib
 from tests.support.life import Life, packets
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ TOOLS_LINES = 1000  # of what operators run, and hostrun
 MODULE_LINES = 400
 TABLES = ("_syscalls.py",)  # one entry a call: longer, and read like a table
 
-# What no program on these bindings can do without, to be compared with.
-BARE = "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
-INSTRUCTIONS = 1.30  # of --version, times those of BARE: 1.26 when this was written
-MEMORY_KIB = 756  # of an idle monitor, in no file, more than BARE: 692 then
+INSTRUCTIONS = 1.30  # of --version, times a bare Python's: 1.26 when this was written
+MEMORY_KIB = 756  # of an idle monitor, in no file, more than a bare Python: 692 then
 
 # Runs the installed program, and says what was loaded when it left.
 DUMP = """
@@ -164,27 +162,9 @@ def test_nothing_of_the_tree_is_opened_after_the_pid_was_reported(
     assert [line for line in after if home in line or ".py" in line] == []
 
 
-def instructions(command: list[str]) -> int:
-    """Count the instructions of a command."""
-    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    done = subprocess.run(
-        [*valgrind, *command], capture_output=True, text=True, timeout=60 * SLOWNESS, check=True
-    )
-    (count,) = re.findall(r"Collected : (\d+)", done.stderr)
-    return int(count)
-
-
-def own_kib(pid: int) -> int:
-    """Return what memory a process has that stands in no file."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    (size,) = re.findall(r"^Anonymous: +(\d+) kB$", text, re.MULTILINE)
-    return int(size)
-
-
 def test_a_start_takes_few_instructions_more_than_python_s_own(prefix: Path) -> None:
-    bare = instructions(["/usr/bin/python3", "-ISB", "-c", BARE])
     ours = instructions([str(prefix / "libexec/podman/conmon"), "--version"])
-    assert ours < INSTRUCTIONS * bare
+    assert ours < INSTRUCTIONS * instructions(BARE)
 
 
 def test_an_idle_monitor_has_little_memory_of_its_own(
@@ -193,14 +173,9 @@ def test_an_idle_monitor_has_little_memory_of_its_own(
     life = new_life(prefix)
     life.stub("exec sleep 60").start()
     pid = life.pid()
-    ours = own_kib(life.monitor_pid())
-    code = f"{BARE}; print(flush=True); sys.stdin.read()"
-    command, pipe = ["/usr/bin/python3", "-ISB", "-c", code], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        bare = own_kib(process.pid)
-        process.communicate()
+    ours = memory_kib(life.monitor_pid(), "Anonymous")
+    with idle_python() as python:
+        bare = memory_kib(python, "Anonymous")
     os.kill(pid, signal.SIGKILL)
     assert life.exit_status() == 137
     life.wait_gone()
