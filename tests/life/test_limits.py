@@ -234,7 +234,7 @@ main()
 
 
 @pytest.mark.contract("STAT-4", "REC-3")
-@pytest.mark.parametrize("count", [2**31 - 1, 2**32 - 1, 2**63 - 1])
+@pytest.mark.parametrize("count", [2**31 - 1, 2**32 - 1, 2**53, 2**63 - 1])
 def test_bytes_and_records_are_counted_beyond_32_bits(life: Life, gate: Gate, count: int) -> None:
     code = COUNTED.format(root=str(ROOT), bytes=count, records=count + 7)
     life.command = [sys.executable, "-c", code]
@@ -324,7 +324,7 @@ def test_a_log_is_mended_whatever_times_it_is_of(
 
 
 @pytest.mark.contract("LOG-20", "STAT-3", "REC-3")
-@pytest.mark.parametrize("moment", MOMENTS[::2])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_life_after_2038_is_told_as_any(life: Life, gate: Gate, moment: int) -> None:
     life.command = [sys.executable, "-c", LATER.format(root=str(ROOT), moment=moment)]
     life.environment["TZ"] = ZONE
