@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.costs import BARE, instructions
 
-from . import lives
+from . import lives, memory
 from .lives import PROGRAMS, ROOT, WORK
 
 if TYPE_CHECKING:
@@ -218,6 +218,9 @@ def rows(options: argparse.Namespace) -> Iterator[str]:
 TABLES: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "rows": rows,
     "many": lambda options: many(options.many or _MANY),
+    "idle": lambda _: memory.idle(),
+    "endurance": lambda _: memory.endurance(),
+    "heap": lambda _: memory.heap(),
 }
 
 
@@ -231,6 +234,9 @@ def main() -> int:
     for name, text in (
         ("--rows", "the table of all rows, which is also what comes where none is asked for"),
         ("--quick", "the README's rows, and its table of them"),
+        ("--idle", "what idle monitors hold in memory"),
+        ("--endurance", "what a monitor holds before and after much work; minutes"),
+        ("--heap", "what an idle lowconmon's private memory is for"),
         ("--write", "into docs/performance.md and the README; all tables, if none is asked for"),
     ):
         parser.add_argument(name, action="store_true", help=text)
