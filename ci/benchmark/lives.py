@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import functools
 import os
-import select
 import shutil
 import subprocess
 import tempfile
@@ -289,6 +288,7 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
 def exits_watched(lives: list[Measured]) -> Iterator[Callable[[], list[int]]]:
     """Give a function that returns when each life's exit file appeared, in ns since 1970."""
     fd = syscalls.inotify_init1()
+    os.set_blocking(fd, True)
     watches = [
         syscalls.inotify_add_watch(fd, os.fsencode(one.exit_dir), syscalls.IN_MOVED_TO)
         for one in lives
@@ -297,7 +297,6 @@ def exits_watched(lives: list[Measured]) -> Iterator[Callable[[], list[int]]]:
     def ended_at() -> list[int]:
         found: dict[int, int] = {}
         while len(found) < len(lives):
-            select.select([fd], [], [])
             events = syscalls.inotify_events(os.read(fd, 65536))
             found |= {event[0]: time.time_ns() for event in events}
         return [found[watch] for watch in watches]
