@@ -6,9 +6,11 @@ import json
 import re
 import runpy
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
+import ci.benchmark.__main__ as benchmark
 from tests.support import ROOT
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -63,6 +65,7 @@ def test_the_readme_says_of_each_row_what_the_whole_table_says() -> None:
     (whole,) = TABLE.findall((ROOT / "docs/performance.md").read_text())
     rows = {line.split(" | ")[0]: line.split(" | ") for line in whole.splitlines()[2:]}
     assert short.count("\n") > 5
+    assert "e+" not in short
     for line in short.splitlines()[2:]:
         text, conmon, ours, ratio = line.removesuffix(" |").split(" | ")
         _, unit, _, full_conmon, full_ours, full_ratio, *_ = rows[text]
@@ -70,3 +73,13 @@ def test_the_readme_says_of_each_row_what_the_whole_table_says() -> None:
         assert float(conmon.split()[0]) == pytest.approx(float(full_conmon), rel=0.005)
         assert float(ours.split()[0]) == pytest.approx(float(full_ours), rel=0.005)
         assert ratio == full_ratio
+
+
+def test_each_table_that_is_measured_has_its_place_on_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text((ROOT / "docs/performance.md").read_text())
+    for name in benchmark.TABLES:
+        benchmark.put(page, f"| {name} |\n", name)
+    assert re.findall(r"^\| (\w+) \|\n<!-- its end -->$", page.read_text(), re.MULTILINE) == [
+        *benchmark.TABLES
+    ]

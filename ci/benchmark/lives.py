@@ -6,9 +6,10 @@ busy machine bends it less than it bends the clock.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
-import select
 import shutil
 import subprocess
 import tempfile
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowconmon import syscalls
+from tests.podman.podman_house import HOME, IMAGE, House, wait_until as wait_in_house
 from tests.support import journald
-from tests.support.costs import idle_python, memory_kib
+from tests.support.costs import counting, idle_python, memory_kib
 from tests.support.life import Life, attach_accepted, wait_until
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ PROGRAMS = {
 QUEUE = 'echo 512 >/proc/sys/net/unix/max_dgram_qlen && exec "$@"'
 SYSTEMD = ["unshare", "--net", "sh", "-c", QUEUE, "sh"]
 PRIVATE = r"Private_\w+"
+IDLE = "none 0 1 1"
 SECONDS = 300.0  # a row that takes longer hangs
+RECORD = "2001-01-01T00:00:00.000000000+00:00 stdout F 0000000000000000000\n"  # of a tick
 
 
 def make_stub() -> None:
@@ -65,15 +69,27 @@ class Measured(Life):
         self.gate = os.open(directory / "gate", os.O_RDWR)
         self.environment |= {"BENCH_JOB": job, "BENCH_GATE": str(directory / "gate")}
         kind, count, size, _ = job.split()
-        self.total = int(count) * int(size) * (kind != "none")
+        self.size = int(count) * int(size) * (kind != "none")  # of the job's text, in bytes
+        self.total = 0  # of the text that the container was let write
+
+    def enter(self, group: Path) -> None:
+        """Start the monitor in a cgroup, and the runtime and its container outside of it."""
+        enter = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+        self.command = ["sh", "-c", enter, str(group), *self.command]
+        self.environment["BENCH_LEAVE"] = str(group.parent / "cgroup.procs")
 
     def go(self) -> None:
         """Let the container do its job."""
+        self.total += self.size
         os.write(self.gate, b"g")
 
     def quit(self) -> None:
         """Let the container end, with 7."""
         os.write(self.gate, b"q")
+
+    def ticks_logged(self) -> int:
+        """Return how many lines of the kind "ticks" the log has."""
+        return self.log.stat().st_size // len(RECORD)
 
     def text_logged(self) -> bool:
         """Tell whether the log has the whole job: it is longer than the text, and at rest."""
@@ -83,11 +99,15 @@ class Measured(Life):
 
 
 @contextlib.contextmanager
-def life(program: str, job: str, *options: str, start: bool = True) -> Iterator[Measured]:
-    """Give a life in a directory in memory, started, and end it."""
+def life(
+    program: str, job: str, *options: str, start: bool = True, group: Path | None = None
+) -> Iterator[Measured]:
+    """Give a life in a directory in memory, started, its monitor in a cgroup, and end it."""
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir="/dev/shm"))
     one = Measured(directory, PROGRAMS[program], job)
     try:
+        if group:
+            one.enter(group)
         if start:
             one.start(*options)
             one.pid()
@@ -100,6 +120,22 @@ def life(program: str, job: str, *options: str, start: bool = True) -> Iterator[
         one.end()
         os.close(one.gate)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def apart(program: str, job: str, *options: str) -> Iterator[Measured]:
+    """Give a life that keeps off a processor of ours, where we look again and again.
+
+    Where it shares ours, it may have to wait for some milliseconds until our turn is over.
+    """
+    every = os.sched_getaffinity(0)
+    ours = min(every)
+    os.sched_setaffinity(0, every - {ours} or every)
+    with life(program, job, *options) as one:
+        one.monitor_pid()
+        os.sched_setaffinity(0, [ours])
+        yield one
+    os.sched_setaffinity(0, every)
 
 
 def logging_s(program: str, job: str, *options: str) -> float:
@@ -147,7 +183,7 @@ def attached_s(program: str, job: str, count: int) -> float:
     """Return the processor time that logging a job and sending it to some clients costs."""
 
     def read(client: socket.socket) -> None:
-        packet, left = bytearray(8193), one.total
+        packet, left = bytearray(8193), one.size
         client.settimeout(SECONDS)
         while left > 0:
             left -= client.recv_into(packet) - 1
@@ -169,7 +205,7 @@ def attached_s(program: str, job: str, count: int) -> float:
 
 def starting_s(program: str) -> float:
     """Return the time from the start of the program to the container's pid on the sync pipe."""
-    with life(program, "none 0 1 1", start=False) as one:
+    with life(program, IDLE, start=False) as one:
         begun = time.monotonic()
         one.start(wait=False)
         one.pid()
@@ -177,6 +213,43 @@ def starting_s(program: str) -> float:
         one.quit()
         one.exit_status()
     return taken
+
+
+@functools.cache
+def _house() -> House:
+    """Return where podman lives, with its storage and image, until we end."""
+    house = House(Path(PROGRAMS["conmon"]))
+    atexit.register(house.close)
+    return house
+
+
+def podman_s(program: str) -> float:
+    """Return the wall time of `podman run --rm` with runc, of a container that does nothing."""
+    house = _house()
+    configuration = house.configuration(Path(PROGRAMS[program]))
+    house.path(HOME / "containers.conf").write_text(configuration)
+    run = ["run", "--rm", "--cgroup-parent", house.cgroup_parent, IMAGE, "true"]
+    begun = time.monotonic()
+    # No timeout: with one, subprocess looks every 50 ms.
+    subprocess.run(house.command(*run), env=house.environment, check=True)
+    taken = time.monotonic() - begun
+    wait_in_house(lambda: not house.processes(), "monitor and exit command have ended")
+    return taken
+
+
+def creating(program: str) -> int:
+    """Return the instructions of a monitor whose container ends at once, the runtime's left out."""
+    source, shim = Path(__file__).with_name("pidfd_open.c"), WORK / "pidfd_open.so"
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", shim, source], check=True)
+    with life(program, IDLE, start=False) as one, counting() as (before, counted):
+        one.command = [*before, *one.command]
+        if program != "conmon":  # which has no use for it
+            one.environment["LD_PRELOAD"] = str(shim)
+        one.start("--no-sync-log", wait=False)
+        one.pid()
+        one.quit()
+        one.wait_gone()
+        return counted()
 
 
 def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
@@ -188,7 +261,7 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         lives, starts = list[Measured](), list[float]()
         for number in range(count):
-            one = stack.enter_context(life(program, f"ticks {lines} 0 1", start=False))
+            one = stack.enter_context(life(program, f"ticks {lines} 0 100", start=False))
             one.cid = f"{number:016x}"
             begun = time.monotonic()
             one.start("--no-sync-log", wait=False)
@@ -199,8 +272,8 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
         for one in lives:
             one.go()
         for one in lives:
-            while one.log.read_bytes().count(b"\n") < lines:
-                time.sleep(0.01)
+            while one.ticks_logged() < lines:
+                time.sleep(0.1)
         figures["CPU of all, s"] = sum(map(cpu_s, pids))
         figures["private memory of each, KiB"] = (
             sum(memory_kib(pid, PRIVATE) for pid in pids) / count
@@ -232,6 +305,7 @@ def many(program: str, count: int, lines: int = 600) -> dict[str, float]:
 def exits_watched(lives: list[Measured]) -> Iterator[Callable[[], list[int]]]:
     """Give a function that returns when each life's exit file appeared, in ns since 1970."""
     fd = syscalls.inotify_init1()
+    os.set_blocking(fd, True)
     watches = [
         syscalls.inotify_add_watch(fd, os.fsencode(one.exit_dir), syscalls.IN_MOVED_TO)
         for one in lives
@@ -240,12 +314,14 @@ def exits_watched(lives: list[Measured]) -> Iterator[Callable[[], list[int]]]:
     def ended_at() -> list[int]:
         found: dict[int, int] = {}
         while len(found) < len(lives):
-            select.select([fd], [], [])
             events = syscalls.inotify_events(os.read(fd, 65536))
             found |= {event[0]: time.time_ns() for event in events}
         return [found[watch] for watch in watches]
 
+    # Before all others: else it waits in line with hundreds of monitors, and tells its own turn.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     yield ended_at
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.close(fd)
 
 
@@ -268,7 +344,7 @@ def running_s(command: list[str]) -> float:
 
 def latency_s(program: str, lines: int = 200) -> float:
     """Return the mean time of a line from an idle container until it is in the log."""
-    with life(program, "lines 1 80 1") as one:
+    with apart(program, "lines 1 80 1") as one:
         taken, size = 0.0, 0
         for _ in range(lines):
             time.sleep(0.005)
@@ -282,9 +358,7 @@ def latency_s(program: str, lines: int = 200) -> float:
 
 def recording_s(program: str) -> float:
     """Return the time from the container's end to its exit file, without fsync."""
-    with life(program, "none 0 1 1", "--no-sync-log", start=False) as one:
-        one.start("--no-sync-log")
-        one.pid()
+    with apart(program, IDLE, "--no-sync-log") as one:
         path = one.exit_dir / one.cid
         begun = time.monotonic()
         one.quit()
@@ -293,13 +367,17 @@ def recording_s(program: str) -> float:
         return time.monotonic() - begun
 
 
+# A file's pages are private as long as one process alone maps them. Most of a program's are, and
+# are not what a monitor more costs: where one is measured, another of its kind runs beside it.
+
+
 def idle_kib(program: str) -> float:
-    """Return the private memory of an idle monitor."""
-    with life(program, "none 0 1 1") as one:
+    """Return the private memory of an idle monitor beside another."""
+    with life(program, IDLE), life(program, IDLE) as one:
         return memory_kib(one.monitor_pid(), PRIVATE)
 
 
 def bare_kib() -> float:
     """Return the private memory of a Python with what the monitor imports of others."""
-    with idle_python() as pid:
+    with idle_python(), idle_python() as pid:
         return memory_kib(pid, PRIVATE)

@@ -2,7 +2,8 @@
  *
  * The child does $BENCH_JOB for each byte that comes through the FIFO $BENCH_GATE; a q ends it with 7.
  * A job is "KIND COUNT SIZE BATCH": COUNT lines of SIZE bytes, newline included, BATCH in a write; of the
- * kind "ticks" COUNT lines that tell the time, ten a second, and one more at the end.
+ * kind "ticks" COUNT lines that tell the time, BATCH milliseconds apart, and one more at the end.
+ * What $BENCH_LEAVE names, a cgroup.procs, is where runtime and child go, away from the monitor.
  * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout; "stub drain
  * PATH COUNT" is a journald that forgets: it reads so many datagrams.
  */
@@ -69,7 +70,7 @@ static void do_job(const char *job)
     if (!strncmp(job, "ticks", 5)) {
         while (count--) {
             tick();
-            usleep(100000);
+            usleep(batch * 1000);
         }
         return;
     }
@@ -148,6 +149,10 @@ int main(int argc, char **argv)
             pid_file = argv[index + 1];
         if (!strcmp(argv[index], "--console-socket"))
             console = argv[index + 1];
+    }
+    if (getenv("BENCH_LEAVE")) {
+        file = fopen(getenv("BENCH_LEAVE"), "w");
+        check(!file || fputs("0", file) < 0 || fclose(file), "cgroup.procs");
     }
     if (console)
         slave = hand_over_terminal(console);

@@ -12,25 +12,38 @@ from typing import TYPE_CHECKING
 from tests.support import SLOWNESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # What no program on the bindings can do without
 IMPORTS = "import sys; sys.path.append('/usr/lib/python3/dist-packages'); import os, _cffi_backend"
 BARE = ["/usr/bin/python3", "-ISB", "-c", IMPORTS]
 
 
-def instructions(command: list[str]) -> int:
-    """Return the instructions of a command and of what it forks (but not executes)."""
+@contextlib.contextmanager
+def counting() -> Iterator[tuple[list[str], Callable[[], int]]]:
+    """Give what to put before a command, and a function that returns its instructions, at its end.
+
+    Those of what it executes do not count. A fork goes on with its parent's count: the highest is
+    that of all that was done one after the other.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+
+        def counted() -> int:
+            texts = [path.read_text() for path in Path(directory).iterdir()]
+            return max(int(it) for text in texts for it in re.findall(r"Collected : (\d+)", text))
+
+        # --vgdb=no: with it a fork loses a descriptor that a monitor takes for its manager's
+        valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--vgdb=no"]
+        yield [*valgrind, f"--log-file={directory}/%p"], counted
+
+
+def instructions(command: list[str]) -> int:
+    """Return the instructions of a command."""
+    with counting() as (before, counted):
         subprocess.run(
-            [*valgrind, f"--log-file={directory}/%p", *command],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=60 * SLOWNESS,
+            [*before, *command], check=True, stdout=subprocess.DEVNULL, timeout=60 * SLOWNESS
         )
-        texts = [path.read_text() for path in Path(directory).iterdir()]
-        return sum(int(re.findall(r"Collected : (\d+)", text)[0]) for text in texts)
+        return counted()
 
 
 def memory_kib(pid: int, kind: str) -> int:
@@ -40,9 +53,9 @@ def memory_kib(pid: int, kind: str) -> int:
 
 
 @contextlib.contextmanager
-def idle_python() -> Iterator[int]:
+def idle_python(imports: str = IMPORTS) -> Iterator[int]:
     """Give the pid of a bare Python that has imported what it needs, and waits."""
-    command = [*BARE[:-1], f"{IMPORTS}; print(flush=True); sys.stdin.read()"]
+    command = [*BARE[:-1], f"{imports}; print(flush=True); sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         next(process.stdout or iter(()))
         yield process.pid
