@@ -392,12 +392,13 @@ static int lc_mallopt(int parameter, int value) { return mallopt(parameter, valu
 static int lc_malloc_trim(size_t pad) { return malloc_trim(pad); }
 
 struct lc_spawn {
-    int fds[4], new_session, terminal, death_signal, listen_pid_index; /* fds: 0-2, wait_fd */
+    int fds[4], new_session, terminal, death_signal, listen_pid_index, vfork; /* fds: 0-2, wait_fd */
     char *oom_score_adj, *cwd;
     int *blocked, *ignored, *defaulted, blocked_count, ignored_count, defaulted_count;
 };
 
-/* The forked child up to exec: async-signal-safe calls only; returns only after a failure. */
+/* The forked child up to exec: async-signal-safe calls only, and after vfork nothing of the parent's
+   is changed but what the call owns; returns only after a failure. */
 static void run_child(const char *path, char **argv, char **envp, const struct lc_spawn *how,
                       int parent) {
     char listen_pid[32], data[8192];
@@ -441,7 +442,7 @@ static int lc_spawn(const char *path, char **argv, char **envp, struct lc_spawn 
     /* With 0-2 closed in the caller the pipe could lie where the child's stdio goes. */
     ends[0] = fcntl(low[0], F_DUPFD_CLOEXEC, 3);
     ends[1] = fcntl(low[1], F_DUPFD_CLOEXEC, 3);
-    if (ends[0] >= 0 && ends[1] >= 0) pid = fork();
+    if (ends[0] >= 0 && ends[1] >= 0) pid = how->vfork && how->fds[3] < 0 ? vfork() : fork();
     error = errno;
     close(low[0]);
     close(low[1]);

@@ -171,6 +171,7 @@ def spawn(  # noqa: PLR0913 - a process has that many sides
     new_session: bool = False,
     death_signal: int = 0,
     wait_fd: int = -1,
+    vfork: bool = False,
     listen_pid_index: int = -1,
     oom_score_adj: bytes | None = None,
     cwd: bytes | None = None,
@@ -184,14 +185,15 @@ def spawn(  # noqa: PLR0913 - a process has that many sides
     status 127), or EOF once exec worked. *environment*: entries as in environ(7); the one at
     *listen_pid_index* becomes LISTEN_PID=<pid of the child>. *stdio*: descriptors for 0-2, -1 for
     inherited; *terminal* stands for all three and becomes the controlling terminal. *death_signal*:
-    sent when the caller's thread dies. Before exec the child blocks until *wait_fd* was read once.
+    sent when the caller's thread dies. Before exec the child blocks until *wait_fd* was read once;
+    without one, *vfork* makes the caller block until exec, and saves it the copies of its pages.
     Raises OSError: EAGAIN, ENOMEM, EMFILE; IndexError.
     """
     if listen_pid_index >= len(environment):
         raise IndexError("listen_pid_index is beyond the environment")
     how, error_fd = _ffi.new("struct lc_spawn *"), _ffi.new("int *")
     how.fds = (*(stdio if terminal < 0 else (terminal,) * 3), wait_fd)
-    how.new_session, how.terminal = new_session, terminal >= 0
+    how.new_session, how.terminal, how.vfork = new_session, terminal >= 0, vfork
     how.death_signal, how.listen_pid_index = death_signal, listen_pid_index
     # What only C points to has a name here, or cffi would free it before the call.
     argv = [*(_ffi.new("char[]", argument) for argument in arguments), _ffi.NULL]
@@ -303,8 +305,17 @@ def read_only_data(fd: "Fd", size: int) -> bytes:
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
     whole = [b"".join(message) for message in messages[:64]]
-    sizes = list(map(len, whole))
-    return _call(_lib.lc_sendmmsg, _fd(fd), b"".join(whole), sizes, len(whole), flags)
+    return send_joined(fd, b"".join(whole), list(map(len, whole)), flags)
+
+
+def send_joined(fd: "Fd", data: bytes, sizes: "Sequence[int]", flags: int = 0) -> int:
+    """Send the messages of these *sizes* that *data* is made of, as sendmmsg does (sendmmsg(2)).
+
+    Raises OSError: EINVAL where *data* has fewer bytes.
+    """
+    if sum(sizes) > len(data):
+        raise OSError(_errno.EINVAL, _os.strerror(_errno.EINVAL))
+    return _call(_lib.lc_sendmmsg, _fd(fd), data, sizes, len(sizes), flags)
 
 
 def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:

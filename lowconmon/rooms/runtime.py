@@ -62,6 +62,7 @@ class Runtime:
             stdio=(self.stdio[0], self.stdio[1], self.stdio[2]),
             death_signal=_syscalls.SIGKILL,
             wait_fd=start_fd if options.exec_attach else -1,
+            vfork=True,  # nobody waits for us but for the pid
             listen_pid_index=listen_pid_index(environment, os.getpid(), replace=replace),
         )
         for fd in (*self.stdio, start_fd):

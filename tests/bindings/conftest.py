@@ -102,13 +102,15 @@ class Child(NamedTuple):
 class Spawner:
     """Starts programs and ends what is left of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, vfork: bool = False) -> None:
+        self.vfork = vfork
         self.pids: list[int] = []
         self.error_fds: list[int] = []
 
     def start(self, name: str, *arguments: bytes, environment: Any = (), **how: Any) -> Child:
         """Spawn the program *name* (sh, cat ...), or the one at that path."""
         path, zeroth = program(name) if "/" not in name else (os.fsencode(name),) * 2
+        how = {"vfork": self.vfork, **how}
         child = Child(*syscalls.spawn(path, [zeroth, *arguments], environment, **how))
         self.pids.append(child.pid)
         self.error_fds.append(child.error_fd)
@@ -155,8 +157,8 @@ class Spawner:
             os.waitpid(pid, 0)
 
 
-@pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    spawner = Spawner()
+@pytest.fixture(params=["fork", "vfork"])
+def spawner(request: pytest.FixtureRequest) -> Iterator[Spawner]:
+    spawner = Spawner(vfork=request.param == "vfork")
     yield spawner
     spawner.close()

@@ -424,6 +424,17 @@ def _send_pieces(things: Things) -> Call:
 
 
 @case
+def _send_joined(things: Things) -> Call:
+    a, b = things.pair()
+
+    def call() -> None:
+        for _ in range(syscalls.send_joined(a, bytes(10_000), [1000] * 10)):
+            os.read(b, 2000)
+
+    return both(call, failing(syscalls.send_joined, a, b"x", [2]))
+
+
+@case
 def _sendmmsg(things: Things) -> Call:
     a, b = things.pair()
     messages = [[b"\x02", bytes(1000)] for _ in range(10)]

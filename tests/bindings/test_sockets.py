@@ -473,6 +473,22 @@ def test_pieces_have_a_size(pair: Callable[[int], tuple[int, int]], size: int) -
     assert caught.value.errno == errno.EINVAL
 
 
+def test_joined_messages_go_out_as_their_sizes_say(pair: Callable[[int], tuple[int, int]]) -> None:
+    a, b = pair(SOCK_DGRAM)
+    sizes = [*range(70)]
+    data = b"".join(bytes([size]) * size for size in sizes)
+    assert syscalls.send_joined(a, data, [], MSG_DONTWAIT) == 0
+    sent = syscalls.send_joined(a, data, sizes, MSG_DONTWAIT)
+    assert 0 < sent <= 64
+    for size in sizes[:sent]:
+        assert syscalls.recv_fds(b, 300, 0)[0] == bytes([size]) * size
+    with pytest.raises(BlockingIOError):
+        syscalls.recv_fds(b, 300, 0, MSG_DONTWAIT)
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.send_joined(a, b"four", [2, 3], MSG_DONTWAIT)
+    assert caught.value.errno == errno.EINVAL
+
+
 # Signals
 
 
@@ -489,6 +505,7 @@ def full(pair: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
         (lambda fd: syscalls.send(fd, b"end"), 3),
         (lambda fd: syscalls.send_fds(fd, b"end", [0]), 3),
         (lambda fd: syscalls.sendmmsg(fd, [[b"end"]]), 1),
+        (lambda fd: syscalls.send_joined(fd, b"end", [3]), 1),
         (lambda fd: syscalls.send_pieces(fd, b"end", b"", 3), 3),
     ],
 )
