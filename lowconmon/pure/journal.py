@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Piece = tuple[bytes | None, bytes]  # see `split`
+    Batch = tuple[bytes, list[int]]  # datagrams, one behind the other, and their sizes
 
 MAX_TEXT = 8192
 MAX_QUEUED = 1 << 20
@@ -102,22 +103,24 @@ class Entries:
                 self._put(stream, piece)
         self._held.clear()
 
-    def take(self) -> list[bytes]:
+    def take(self) -> "Batch":
         """Return the next datagrams, MAX_BATCH at most, none when nothing waits."""
-        datagrams: list[bytes] = []
+        data, sizes = list[bytes](), list[int]()
         self._tell()
-        while self._queue and len(datagrams) < self._batch:
+        while self._queue and len(sizes) < self._batch:
             stream, (number, text) = self._queue.pop(0)
             self.size -= len(text) + _OVERHEAD
-            if not text.endswith(b"\n"):
-                datagrams += self._format(stream, number, [text], partial=True)
-                continue
-            *lines, rest = text.split(b"\n", self._batch - len(datagrams))
-            datagrams += self._format(stream, number, lines, partial=False)
+            if partial := not text.endswith(b"\n"):
+                lines, rest = [text], b""
+            else:
+                *lines, rest = text.split(b"\n", self._batch - len(sizes))
+            batch = self._format(stream, number, lines, partial=partial)
+            data.append(batch[0])
+            sizes += batch[1]
             if rest:
                 self._queue.insert(0, (stream, (None, rest)))
                 self.size += len(rest) + _OVERHEAD
-        return datagrams
+        return b"".join(data), sizes
 
     def drop(self) -> None:
         """Count what waits as lost."""
@@ -147,16 +150,18 @@ class Entries:
 
     def _format(
         self, stream: bytes, number: bytes | None, lines: list[bytes], *, partial: bool
-    ) -> list[bytes]:
+    ) -> "Batch":
         """Return the datagrams of *lines*; *number*: of the first, None where it starts a line."""
+        self.counts[stream] = self.counts.get(stream, 0) + len(lines)
         mark = b"CONTAINER_PARTIAL_MESSAGE=true\n" if partial and self._mark_partial else b""
         fields, usual = self._fields + mark, _PRIORITIES[stream]
-        head = fields + b"PRIORITY=" + usual + b"\nMESSAGE="
+        head, text = fields + b"PRIORITY=" + usual + b"\nMESSAGE=", b"\n".join(lines)
+        if number is None and text[:1] != b"<" and b"\n<" not in text:  # the usual lines
+            size = len(head) + 1
+            text = head + text.replace(b"\n", b"\n" + head) + b"\n"
+            return text, [size + len(line) for line in lines]
         datagrams = []
         for line in lines:
-            if number is None and line[:1] != b"<":  # the usual line
-                datagrams.append(head + line + b"\n")
-                continue
             prefix = _number(line) if number is None else number
             text = line[3:] if prefix and number is None else line
             number = None
@@ -164,5 +169,4 @@ class Entries:
             numbers = field(b"PRIORITY", priority)
             numbers += field(b"SYSLOG_PRIORITY_PREFIX", prefix) if prefix else b""
             datagrams.append(b"%b%bMESSAGE=%b\n" % (fields, numbers, text))
-        self.counts[stream] = self.counts.get(stream, 0) + len(datagrams)
-        return datagrams
+        return b"".join(datagrams), [len(datagram) for datagram in datagrams]

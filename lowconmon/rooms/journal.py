@@ -29,8 +29,8 @@ class Journal:
     """The journal as a log of one container."""
 
     __slots__ = (
-        *("_batch", "_closed", "_diagnostics", "_entries", "_fd", "_hangs", "_loop", "_lost"),
-        *("_met", "_patience", "_retry", "on_room"),
+        *("_batch", "_closed", "_data", "_diagnostics", "_entries", "_fd", "_hangs", "_loop"),
+        *("_lost", "_met", "_patience", "_retry", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -52,7 +52,7 @@ class Journal:
             fields, mark_partial=mark_partial, prefix_is_priority=prefix_is_priority
         )
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
-        self._batch: list[bytes] = []  # datagrams taken out of the entries, to be sent first
+        self._data, self._batch = b"", list[int]()  # to be sent first: datagrams, and their sizes
         self._fd, self._lost = -1, 0  # messages that were warned about
         self._closed = self._hangs = self._met = False
         self._retry = self._patience = loop.call_later(0, int)
@@ -139,17 +139,23 @@ class Journal:
         progress = False
         try:
             for _ in range(_MAX_TURN):
-                self._batch = self._batch or self._entries.take()
+                self._take()
                 if not self._batch:
                     break
-                del self._batch[: self._send()]
+                sent = self._send()
+                self._data = self._data[sum(self._batch[:sent]) :]
+                del self._batch[:sent]
                 progress = True
-            self._batch = self._batch or self._entries.take()
+            self._take()
         except OSError as error:
             if error.errno != errno.EAGAIN:  # EAGAIN: journald is slow
                 self._diagnostics.warn("Failed to write to the journal", error)
                 self._fd = self._loop.discard(self._fd)
         return progress
+
+    def _take(self) -> None:
+        if not self._batch:
+            self._data, self._batch = self._entries.take()
 
     def _give_up(self) -> None:
         """Hold up the container no longer, until the socket takes something."""
@@ -165,11 +171,11 @@ class Journal:
             _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_batches` closes it
             self._met = True
         try:
-            batch = [(datagram,) for datagram in self._batch]
-            return _syscalls.sendmmsg(self._fd, batch, _syscalls.MSG_DONTWAIT)
+            flags = _syscalls.MSG_DONTWAIT
+            return _syscalls.send_joined(self._fd, self._data, self._batch, flags)
         except OSError as error:
             if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
-                return self._send_sealed(self._batch[0])
+                return self._send_sealed(self._data[: self._batch[0]])
             if error.errno == errno.EAGAIN or fresh:
                 raise
         self._fd = self._loop.discard(self._fd)  # journald was started anew, with a new socket

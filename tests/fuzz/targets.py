@@ -496,17 +496,25 @@ class Journal(Target):
         self.fields = common_fields(b"0123456789abcdef", b"name", None, [b"A=x"])
         self.held = 0
 
+    @staticmethod
+    def taken(entries: Entries) -> Iterator[bytes]:
+        """Take all datagrams out."""
+        while (batch := entries.take())[1]:
+            data, sizes = batch
+            for size in sizes:
+                yield data[:size]
+                data = data[size:]
+            assert not data
+
     def run(self, data: bytes) -> None:
         entries = Entries(self.fields, mark_partial=True, prefix_is_priority=False)
         datagrams: list[bytes] = []
         for piece in pieces(data):
             entries.add(b"stdout", piece)
             self.held = sum(len(text) for _, text in entries._held.values())
-            while batch := entries.take():
-                datagrams += batch
+            datagrams += self.taken(entries)
         entries.finish()
-        while batch := entries.take():
-            datagrams += batch
+        datagrams += self.taken(entries)
         assert entries.size == 0
         assert entries.lost == 0
         text, begins = b"", True

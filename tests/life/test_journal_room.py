@@ -140,18 +140,18 @@ def open_sockets(room: Room) -> int:
 
 
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Return a list that gets (offered, taken) of each sendmmsg from now on."""
+    """Return a list that gets (offered, taken) of each send from now on."""
     seen: list[tuple[int, int]] = []
-    original = _syscalls.sendmmsg
+    original = _syscalls.send_joined
 
-    def sendmmsg(fd: int, messages: Any, flags: int) -> int:
+    def send(fd: int, data: bytes, sizes: list[int], flags: int) -> int:
         assert flags == _syscalls.MSG_DONTWAIT
-        seen.append((len(messages), 0))
-        count = original(fd, messages, flags)
-        seen[-1] = (len(messages), count)
+        seen.append((len(sizes), 0))
+        count = original(fd, data, sizes, flags)
+        seen[-1] = (len(sizes), count)
         return count
 
-    monkeypatch.setattr(_syscalls, "sendmmsg", sendmmsg)
+    monkeypatch.setattr(_syscalls, "send_joined", send)
     return seen
 
 
@@ -194,11 +194,11 @@ def test_many_lines_are_sent_with_few_calls(
 def test_a_flood_leaves_others_their_turn(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [0]
 
-    def sendmmsg(_fd: int, messages: list[Any], _flags: int) -> int:
+    def send(_fd: int, _data: bytes, sizes: list[int], _flags: int) -> int:
         turns[-1] += 1
-        return len(messages)
+        return len(sizes)
 
-    monkeypatch.setattr(_syscalls, "sendmmsg", sendmmsg)
+    monkeypatch.setattr(_syscalls, "send_joined", send)
     room.write(b"\n" * 65536)
 
     def next_turn() -> None:
@@ -215,7 +215,7 @@ def test_a_flood_leaves_others_their_turn(room: Room, monkeypatch: pytest.Monkey
 def test_a_socket_that_takes_one_at_a_time_gets_all_in_order(
     room: Room, inject: Callable[..., Any]
 ) -> None:
-    fault = inject("sendmmsg", shorten=1, times=None)
+    fault = inject("send_joined", shorten=1, times=None)
     lines = [b"%d" % number for number in range(300)]
     room.write(b"\n".join(lines) + b"\n")
     room.expect(lines)
@@ -247,7 +247,7 @@ def test_an_entry_that_is_too_large_for_a_datagram_goes_as_a_sealed_file(
 def test_what_the_socket_calls_too_large_goes_as_a_file_and_the_rest_does_not(
     room: Room, inject: Callable[..., Any], number: int
 ) -> None:
-    inject("sendmmsg", errno=number)
+    inject("send_joined", errno=number)
     inject("write", shorten=7, times=None)
     room.write(b"one\ntwo\n")
     assert room.texts() == [b"one", b"two"]
@@ -270,7 +270,7 @@ def test_what_the_socket_calls_too_large_goes_as_a_file_and_the_rest_does_not(
 def test_a_file_that_cannot_be_made_or_sent_is_tried_again(
     room: Room, inject: Callable[..., Any], call: str, number: int
 ) -> None:
-    inject("sendmmsg", errno=errno.EMSGSIZE, times=2)
+    inject("send_joined", errno=errno.EMSGSIZE, times=2)
     inject(call, errno=number)
     room.write(b"one\ntwo\n")
     assert room.journal.holds()
@@ -301,8 +301,8 @@ def test_a_socket_that_is_missing_is_looked_for_again_and_again(make: Callable[.
         ("socket", errno.EMFILE),
         ("connect", errno.EACCES),
         ("connect", errno.ECONNREFUSED),
-        ("sendmmsg", errno.EPERM),
-        ("sendmmsg", errno.ENOMEM),
+        ("send_joined", errno.EPERM),
+        ("send_joined", errno.ENOMEM),
     ],
 )
 def test_a_failure_is_told_and_tried_again(
@@ -311,7 +311,9 @@ def test_a_failure_is_told_and_tried_again(
     inject(call, errno=number)
     room.write(b"one\ntwo\n")
     room.write(b"three\n")
-    assert room.journal.holds() == (call == "sendmmsg")  # at the end, only one that was met counts
+    assert room.journal.holds() == (
+        call == "send_joined"
+    )  # at the end, only one that was met counts
     assert (room.warnings, room.errors) == ([REFUSED], [number])
     room.expect([b"one", b"two", b"three"])
 
@@ -323,7 +325,7 @@ def test_a_connection_that_has_gone_is_made_anew_at_once(
     room: Room, inject: Callable[..., Any], number: int
 ) -> None:
     room.write(b"one\n")
-    inject("sendmmsg", errno=number)
+    inject("send_joined", errno=number)
     room.write(b"two\n")
     assert room.texts() == [b"one", b"two"]
     assert room.warnings == []

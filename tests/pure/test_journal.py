@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
@@ -38,10 +40,18 @@ def messages(datagrams: list[bytes]) -> list[Message]:
     return found
 
 
+def batch_of(entries: Entries) -> list[bytes]:
+    """Take the next datagrams out."""
+    data, sizes = entries.take()
+    assert len(data) == sum(sizes)
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+
 def taken(entries: Entries) -> list[Message]:
     """Take everything out."""
     datagrams = []
-    while batch := entries.take():
+    while batch := batch_of(entries):
         assert len(batch) <= MAX_BATCH
         datagrams += batch
     assert entries.size == 0
@@ -303,7 +313,7 @@ def test_datagrams_come_in_batches_and_in_order() -> None:
         entries.add(b"stdout", number + b"\n")
     entries.add(b"stdout", b"".join(number + b"\n" for number in numbers[100:]))
     sizes, texts = [], []
-    while batch := entries.take():
+    while batch := batch_of(entries):
         sizes.append(len(batch))
         texts += [text for *_, text in messages(batch)]
     assert sizes == [64, 64, 64, 8]
@@ -315,7 +325,7 @@ def test_large_labels_make_small_batches() -> None:
     fields = common_fields(CID, None, None, [label])
     entries = Entries(fields, mark_partial=True, prefix_is_priority=False)
     entries.add(b"stdout", b"\n" * 5)
-    assert [len(entries.take()) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(batch_of(entries)) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_a_read_of_newlines_waits_as_small_as_it_came() -> None:
@@ -360,7 +370,7 @@ def test_what_comes_while_half_of_the_queue_is_free_stands_behind_the_notice() -
         entries.add(b"stdout", block * 64)
     sizes = []
     while entries.size > MAX_QUEUED // 2:
-        sizes.append(len(entries.take()))
+        sizes.append(len(batch_of(entries)))
     entries.add(b"stdout", b"next\n")
     texts = [text for *_, text in taken(entries)]
     assert texts[-1] == b"next"
