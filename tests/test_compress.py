@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lowconmon import _syscalls, compress
+from lowconmon import _syscalls
+from lowconmon_tools import compress
 from tests.support import ROOT, SLOWNESS, wait_for
 from tests.support.disk import PAGE, Disk
 from tests.support.life import Life
@@ -23,7 +24,7 @@ from tests.support.life import Life
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PROGRAM = [sys.executable, "-ISB", str(ROOT / "lowconmon" / "compress.py")]
+PROGRAM = [sys.executable, "-ISB", str(ROOT / "lowconmon_tools" / "compress.py")]
 PIECE = 65536  # what the program reads and writes at once
 RANDOM = random.Random(1).randbytes(1 << 20)  # noqa: S311 - no secret
 TEXT = b"".join(

@@ -4,7 +4,7 @@ A `\n` ends a line of the container; a record without it goes on in the next of 
 no UTF-8 becomes U+FFFD; a character of which a read brought only the beginning waits for the next.
 """
 
-import codecs
+import _codecs as codecs  # in C
 
 from .records import cut, stamp
 

@@ -6,10 +6,9 @@ and only then does the original go. A crash leaves `.gz.tmp`, or a backup that i
 """
 
 import errno
-import os
-import sys
+import posix as os
 
-from .. import _syscalls
+from .. import __path__ as _home, _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,17 @@ if TYPE_CHECKING:
 # NONBLOCK: what only bears a backup's name may be a FIFO.
 _BACKUP = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "compress.py")
+# By a Python of its own: in the monitor's executable there is none for other programs.
+_PROGRAM = (_home[0] + "_tools/compress.py").encode("utf-8", "surrogateescape")
+_COMMAND = [b"/usr/bin/python3", b"-ISB", _PROGRAM]
+
+
+def _exists(path: bytes) -> bool:
+    try:
+        _syscalls.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Compression:
@@ -75,7 +84,7 @@ class Compression:
                 made = _syscalls.fstat(fds[1])
                 self._made = made.st_dev, made.st_ino
                 self.process = self._start_process(
-                    [os.fsencode(sys.executable), b"-ISB", os.fsencode(_PROGRAM)],
+                    _COMMAND,
                     self._ended,
                     stdio=(*fds, -1),
                     death_signal=_syscalls.SIGKILL,
@@ -91,8 +100,8 @@ class Compression:
         oldest = b""
         for number in range(1, self._backups + 1):
             name = self._path + b".%d" % number
-            if not os.path.lexists(name + b".gz"):
-                if not os.path.lexists(name):
+            if not _exists(name + b".gz"):
+                if not _exists(name):
                     break  # what is behind a gap waits until that is filled
                 oldest = name
         return oldest
@@ -127,7 +136,7 @@ class Compression:
             try:
                 status = _syscalls.stat(name, follow_symlinks=False)
             except FileNotFoundError:
-                if os.path.lexists(name + b".gz"):
+                if _exists(name + b".gz"):
                     continue
                 break
             if (status.st_dev, status.st_ino) == self._identity:

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from .._typing import Callable, Sequence
 
 OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = OPEN_FLAGS | os.O_EXCL | os.O_NOFOLLOW
 _LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # .1 may be a FIFO by now
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
 _GZIP = b".gz"
+
+
+def _place(dir_fd: int) -> bytes:
+    """Return the real path of a directory, ending in a slash."""
+    return _syscalls.readlink(b"/proc/self/fd/%d" % dir_fd).rstrip(b"/") + b"/"
 
 
 class Refused(Exception):  # noqa: N818 - not an error
@@ -30,19 +36,13 @@ class Refused(Exception):  # noqa: N818 - not an error
 class Rotation:
     """How the log at one path is rotated."""
 
-    __slots__ = (
-        *("_allowed", "_directory", "_name", "_path", "_real", "backups", "count", "on_backup"),
-    )
+    __slots__ = ("_allowed", "_directory", "_name", "_path", "backups", "count", "on_backup")
 
     def __init__(self, path: bytes, backups: int, allowed: "Sequence[bytes]" = ()) -> None:
         """*backups*: how many to keep, 0: none; *allowed*: where it may take place, all: anywhere."""
         self._path, self.backups, self._allowed = path, backups, allowed
         directory, slash, self._name = path.rpartition(b"/")
         self._directory = directory or slash
-        if allowed:
-            from os.path import realpath  # os and what it needs cost 0.25 MB
-
-            self._real: Callable[[bytes], bytes] = realpath
         self.count = 0  # of rotations
         self.on_backup: Callable[[], object] = int  # called when there is a new one
 
@@ -95,14 +95,25 @@ class Rotation:
                 _syscalls.close(fd)
 
     def _open_directory(self) -> int:
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        return _syscalls.open(self._directory or b".", flags)
+        return _syscalls.open(self._directory or b".", _DIRECTORY)
+
+    def _is_allowed(self, dir_fd: int) -> bool:
+        """Tell whether a directory lies in one where rotation may take place."""
+        place = _place(dir_fd)
+        for path in self._allowed:
+            try:
+                fd = _syscalls.open(path, _DIRECTORY)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            allowed = _place(fd)
+            _syscalls.close(fd)
+            if place.startswith(allowed):
+                return True
+        return not self._allowed
 
     def _check(self, dir_fd: int, log_fd: int) -> None:
         """Raise Refused if files made here could be another's, or go where they must not."""
         mode = _syscalls.fstat(dir_fd).st_mode
-        place = _syscalls.readlink(b"/proc/self/fd/%d" % dir_fd).rstrip(b"/") + b"/"
-        allowed = [self._real(directory).rstrip(b"/") + b"/" for directory in self._allowed]
         own = _syscalls.stat(self._name, dir_fd=dir_fd, follow_symlinks=False)
         if b".." in self._path.split(b"/"):
             raise Refused("its path has .. in it")
@@ -110,7 +121,7 @@ class Rotation:
             raise Refused("it is a symlink")
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise Refused("its directory is writable by everyone")
-        if allowed and not place.startswith(tuple(allowed)):
+        if not self._is_allowed(dir_fd):
             raise Refused("it is in no --log-allowlist-dir")
         try:
             if _syscalls.is_locked(log_fd):

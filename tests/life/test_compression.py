@@ -60,7 +60,7 @@ def package() -> Path:
     """Return the directory of the package that the monitor runs from."""
     path = os.environ.get("LOWCONMON_PROGRAM")
     if not path:
-        return ROOT / "lowconmon"
+        return ROOT / "lowconmon_tools"
     (program,) = Path(path).resolve().parents[2].glob("lib/lowconmon/**/compress.py")
     return program.parent
 
@@ -84,7 +84,7 @@ class Helpers:
     def meet(self, spec: str) -> None:
         """Let calls of this tree's program fail: see tests/support/faults.py."""
         shutil.rmtree(self.copy)
-        self._run(ROOT / "lowconmon", faults.command(spec))
+        self._run(ROOT / "lowconmon_tools", faults.command(spec))
 
     def _run(self, package: Path, command: list[str]) -> None:
         """Let the life's program be *command*, which finds the copy in the place of *package*."""
