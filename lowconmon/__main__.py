@@ -5,8 +5,13 @@ With one of 0-2 closed, the next file would become stdio; a signal to end would 
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # in memory; signal costs 0.9 MB
+import gc
 import posix as os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._typing import Monitor
 
 
 def main() -> None:
@@ -21,6 +26,7 @@ def main() -> None:
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+        gc.disable()  # until all modules have run: launch enables it
     fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
@@ -33,16 +39,18 @@ def main() -> None:
             from lowconmon_tools.operators import main as run
         else:
             from . import launch
-    except ImportError as error:  # another system, or a kernel that is too old
+    except (ImportError, OSError) as error:  # a kernel that is too old, no descriptors, no memory
         os.write(2, f"conmon: {error}\n".encode())
         os._exit(1)
     if reads:
         sys.exit(run(sys.argv[2:] if program == "logs" else sys.argv[1:]))
-    try:
-        launch.launch(blocked)
-    except OSError as error:  # out of descriptors or memory, mostly
-        os.write(2, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
-        os._exit(1)
+    launch.launch(blocked, len(sys.argv) - 1, _load)
+
+
+def _load() -> "type[Monitor]":
+    from .monitor import Monitor
+
+    return Monitor
 
 
 if __name__ == "__main__":

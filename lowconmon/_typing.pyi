@@ -1,9 +1,15 @@
 """Names that annotations need and the running program does not."""
 
-from collections.abc import Callable as Callable, Iterable as Iterable, Sequence as Sequence
+from collections.abc import (
+    Callable as Callable,
+    Iterable as Iterable,
+    Iterator as Iterator,
+    Sequence as Sequence,
+)
 from typing import Any as Any, NoReturn as NoReturn, Protocol, TypeAlias
 
 from .loop import Loop as Loop
+from .monitor import Monitor as Monitor
 from .pure.options import Options as Options
 from .rooms.compression import Compression as Compression
 from .rooms.diagnostics import Diagnostics as Diagnostics

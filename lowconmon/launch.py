@@ -5,32 +5,38 @@ manager must see fail fails before the fork.
 """
 
 import errno
+import gc
 import posix as os
 import sys
 
-from . import __version__, _syscalls
+from . import _syscalls
 from .loop import Loop
-from .monitor import FORWARDED, SIGNALS, Monitor
-from .pure import log_drivers
-from .pure.options import CheckError, OptionError, Options, check, help_text, parse
-from .pure.records import K8sRecords
 from .pure.runtime import find_variable
 from .rooms import process
-from .rooms.diagnostics import Diagnostics
-from .rooms.log_file import LogFile
-from .rooms.logs import Logs
+from .rooms.diagnostics import Diagnostics, leave
 from .rooms.reports import replace_file
-from .rooms.rotation import Rotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Any, Iterable, NoReturn, Process, Records
-
-_VERSION = f"conmon version 2.2.1\ncommit: lowconmon-{__version__}\n".encode()
+    from ._typing import Any, Callable, Iterable, Logs, Monitor, NoReturn, Options
 
 
-def launch(blocked: "Iterable[int]") -> "NoReturn":
-    """Live one container's life; *blocked*: the signals that were blocked when we were started."""
+def launch(blocked: "Iterable[int]", count: int, load: "Callable[[], type[Monitor]]") -> "NoReturn":
+    """Live one container's life.
+
+    *blocked*: the signals that were blocked when we were started; *count*: of arguments, at the
+    end of our command line; *load* imports the monitor.
+    """
+    try:
+        _launch(blocked, count, load)
+    except (OSError, ImportError) as error:  # out of descriptors or memory, mostly
+        why = getattr(error, "strerror", error)
+        leave(1, f"[conmon:e]: Failed to start: {why}\n".encode())
+
+
+def _launch(
+    blocked: "Iterable[int]", count: int, load: "Callable[[], type[Monitor]]"
+) -> "NoReturn":
     fds = [int(name) for name in os.listdir("/proc/self/fd")]  # its own, closed now, among them
     inherited_fds = [fd for fd in fds if fd > 2 and os.access(f"/proc/self/fd/{fd}", os.F_OK)]
     environment = _words("/proc/self/environ")
@@ -43,27 +49,22 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
         "blocked": list(blocked),
         "defaulted": defaulted,
     }
-    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, SIGNALS)
+    _syscalls.sigprocmask(_syscalls.SIG_BLOCK, process.SIGNALS)
     if _syscalls.get_disposition(_syscalls.SIGCHLD) == "ignored":
         as_started["ignored"] = [_syscalls.SIGCHLD]  # it would reap our children behind our back
         _syscalls.set_disposition(_syscalls.SIGCHLD, "default")
     _syscalls.set_name(b"conmon")
     os.umask(0o022)
     loop, diagnostics = Loop(), Diagnostics()
-    options, logs = _configure(loop, diagnostics, as_started)
+    options, logs = _configured(loop, diagnostics, as_started, count)
+    new_monitor = load()  # into the memory of what is done
     given = (environment, inherited_fds, diagnostics)
     sync_fd = _pipe(b"_OCI_SYNCPIPE", *given)
     start_fd = _pipe(b"_OCI_STARTPIPE", *given)
     attach_fd = _pipe(b"_OCI_ATTACHPIPE", *given) if options.exec_attach else -1
     if options.exec_attach and attach_fd < 0:
         _fail(diagnostics, "--attach specified but _OCI_ATTACHPIPE was not")
-    try:  # to be killed last when memory runs out; what we start gets the old score
-        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-            old_score = file.read(16).strip()
-            file.write(b"-1000")
-            as_started["oom_score_adj"] = old_score
-    except OSError as error:
-        diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
+    _lower_oom_score(diagnostics, as_started)
     passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
     null_fd = os.open("/dev/null", os.O_RDWR)  # opened while somebody may still hear that it fails
     _wait_for_start(start_fd)
@@ -78,119 +79,54 @@ def launch(blocked: "Iterable[int]") -> "NoReturn":
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)
+    gc.enable()
     pipes = (sync_fd, start_fd, attach_fd)
-    monitor = Monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
+    monitor = new_monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
     os._exit(monitor.run() & 0xFF)
 
 
+def _configured(
+    loop: Loop, diagnostics: Diagnostics, as_started: "dict[str, Any]", count: int
+) -> "tuple[Options, Logs]":
+    """Return what `configure` does, and free it with the parser: the monitor takes the memory."""
+    from .configure import configure
+
+    words = _words("/proc/self/cmdline")
+    found = configure(loop, diagnostics, as_started, words[len(words) - count :])
+    for name in ("configure", "pure.options", "pure.log_drivers"):
+        parent, _, own = f"{__package__}.{name}".rpartition(".")
+        delattr(sys.modules[parent], own)
+        vars(sys.modules.pop(f"{parent}.{own}")).clear()  # its functions hold it, as it does them
+    return found
+
+
+def _lower_oom_score(diagnostics: Diagnostics, as_started: "dict[str, Any]") -> None:
+    """Be killed last when memory runs out; what we start gets the old score."""
+    try:
+        fd = _syscalls.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            score = _syscalls.read(fd, 16).strip()
+            _syscalls.write(fd, b"-1000")
+        finally:
+            _syscalls.close(fd)
+        as_started["oom_score_adj"] = score
+    except OSError as error:
+        diagnostics.debug("failed to write to /proc/self/oom_score_adj", error)
+
+
 def _words(path: str) -> list[bytes]:
     """Return the NUL-ended words of a file of /proc: our arguments and environment as they came."""
-    with open(path, "rb", buffering=0) as file:
-        return file.readall().split(b"\0")[:-1]
-
-
-def _leave(status: int, text: bytes, fd: int = 2) -> "NoReturn":
-    """Print *text* and end at once, past the interpreter's shutdown."""
-    try:
-        os.write(fd, text)
-    except OSError:
-        status = status or 1
-    os._exit(status)
+    fd, text = _syscalls.open(path, os.O_RDONLY | os.O_CLOEXEC), b""
+    while piece := _syscalls.read(fd, 65536):
+        text += piece
+    _syscalls.close(fd)
+    return text.split(b"\0")[:-1]
 
 
 def _fail(diagnostics: Diagnostics, text: str, error: OSError | None = None) -> "NoReturn":
     diagnostics.error(text, error)
     os._exit(1)
-
-
-def _configure(
-    loop: Loop, diagnostics: Diagnostics, as_started: "dict[str, Any]"
-) -> tuple[Options, Logs]:
-    """Return the options, parsed and checked, and the logs, opened; leave where they say so."""
-    words = _words("/proc/self/cmdline")
-    logs = Logs(loop)
-    try:
-        options = parse(words[len(words) - len(sys.argv) + 1 :])
-        if options.help:
-            _leave(0, help_text(b"conmon"), 1)
-        if options.version:
-            _leave(0, _VERSION, 1)
-        check(options, _check_executable, os.getcwdb)
-        diagnostics.configure(options.log_level, options.cid or b"", options.log_tag)
-        diagnostics.to_syslog = options.syslog
-        plan = log_drivers.plan(
-            options.log_path,
-            cid=options.cid or b"",
-            log_tag=options.log_tag,
-            log_label=options.log_label,
-            open_file=lambda plan: _open_file(plan, options, diagnostics, as_started, logs),
-            no_container_partial_message=options.no_container_partial_message,
-        )
-    except OptionError as error:
-        _leave(1, b"conmon: option parsing failed: " + error.text + b"\n")
-    except CheckError as error:
-        _leave(1, (b"conmon: " if error.plain else b"[conmon:e]: ") + error.text + b"\n")
-    for text in plan.warnings:
-        diagnostics.warn(text.decode("utf-8", "surrogateescape"))
-    logs.passthrough = plan.passthrough
-    if plan.journald:
-        from .rooms.journal import Journal  # its memory is for those who want it
-
-        names = options.cid or b"", options.name, options.log_tag, options.log_label
-        journal = Journal(
-            loop,
-            diagnostics,
-            *names,
-            mark_partial=not options.no_container_partial_message,
-            prefix_is_priority=_is_set(as_started, b"LOWCONMON_JOURNAL_PRIORITY"),
-        )
-        logs.drivers.append(journal)
-    return options, logs
-
-
-def _open_file(
-    plan: log_drivers.LogPlan,
-    options: Options,
-    diagnostics: Diagnostics,
-    as_started: "dict[str, Any]",
-    logs: Logs,
-) -> None:
-    """Open the log file of *plan* and add it to *logs*. Raises OSError."""
-    path = plan.path or b""
-    records: Records = K8sRecords(_syscalls._frame_lines)
-    if plan.driver == b"json-file":
-        from .pure.json_records import JsonRecords  # as Journal
-
-        records = JsonRecords()
-    on_error = find_variable(as_started["environment"], b"LOWCONMON_LOG_ON_ERROR")[1]
-    if on_error not in (b"", b"hold", b"drop"):
-        diagnostics.warn("LOWCONMON_LOG_ON_ERROR must be hold or drop")
-    backups = options.log_max_files if options.log_rotate else 0
-    rotation = Rotation(path, backups, options.log_allowlist_dir)
-    limits = {"size_max": options.log_size_max, "total_max": options.log_global_size_max}
-    drops = on_error == b"drop"
-    file = LogFile(logs.loop, diagnostics, path, records, rotation, drops=drops, **limits)
-    logs.drivers.append(file)
-    if backups and _is_set(as_started, b"LOWCONMON_LOG_COMPRESS"):
-        from .rooms.compression import Compression  # as Journal
-
-        def start(*arguments: "Any", **how: "Any") -> "Process":
-            return process.start(logs.loop, as_started, *arguments, **how)
-
-        logs.compression = Compression(logs.loop, diagnostics, path, backups, start)
-        rotation.on_backup = logs.compression.start
-
-
-def _is_set(as_started: "dict[str, Any]", name: bytes) -> bool:
-    return find_variable(as_started["environment"], name)[1] == b"1"
-
-
-def _check_executable(path: bytes) -> None:
-    """Raise OSError when *path* cannot be executed, as access(2) with X_OK does."""
-    os.stat(path)
-    if not os.access(path, os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _pipe(
@@ -212,7 +148,7 @@ def _pipe(
 def _wait_for_start(fd: int) -> None:
     """Read the start pipe once, for as long as it takes; a signal to end ends us meanwhile."""
     loop = Loop()
-    loop.add_signals(FORWARDED, lambda _: os._exit(1))
+    loop.add_signals(process.FORWARDED, lambda _: os._exit(1))
     if fd >= 0:
         try:
             loop.add_reader(fd, loop.stop)
@@ -225,7 +161,7 @@ def _wait_for_start(fd: int) -> None:
     loop.close()
 
 
-def _become_daemon(options: Options, diagnostics: Diagnostics) -> None:
+def _become_daemon(options: "Options", diagnostics: Diagnostics) -> None:
     """Fork; the parent writes the pid file and leaves, the child goes on when that has worked."""
     go_fd, done_fd = _syscalls.pipe2(os.O_CLOEXEC)
     doing = "fork the create command"

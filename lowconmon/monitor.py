@@ -29,10 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._typing import Any, Diagnostics, Logs, Options, Sequence
 
-FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
-# SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
-_WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
-SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
 _CAPABILITIES = (  # docs/security.md tells what for
     *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
     *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
@@ -93,7 +89,7 @@ class Monitor:
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
         try:
-            self._loop.add_signals(SIGNALS, self._signalled)
+            self._loop.add_signals(process.SIGNALS, self._signalled)
             console = self._set_up()
             self._status_socket.listen(self._diagnostics.bundle_fd)
             self._runtime.start(console, self._start_fd, self._runtime_ended)
@@ -167,7 +163,7 @@ class Monitor:
     def _signalled(self, number: int) -> None:
         if number == _syscalls.SIGCHLD and self._lifecycle.state not in lifecycle.UNREPORTED:
             process.reap()
-        elif number in FORWARDED:
+        elif number in process.FORWARDED:
             if self._runtime.process:
                 self._runtime.process.poll()  # ended in this very turn: then the container is meant
             self._signal = number

@@ -18,6 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Any, Callable, Loop
 
+FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
+# SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
+_WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
+SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
 _UNREAPED_MS = 2000
 _MUCH_MEMORY = 1 << 26  # bytes
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
