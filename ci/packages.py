@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from .guests.architectures import ARCHITECTURES
-from .guests.debs import Failure, first_suite, unpack
+from .guests.debs import Failure, first_suite, interpreter, unpack
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OUT = CHECKOUT / ".work/deb"
@@ -91,28 +91,48 @@ def take_source(top: Path) -> None:
     )
 
 
-def fetch(architecture: str, headers: Path, libc: Path) -> dict[str, str]:
-    """Unpack an architecture's Python headers and libc6; return what tells a build where they are."""
+def fetch(architecture: str, headers: Path, libraries: Path) -> dict[str, str]:
+    """Unpack an architecture's headers and libraries; return what tells a build where they are."""
     suite = first_suite(ARCHITECTURES[architecture].suites, architecture)
-    (python,) = [name for name in suite.depends("python3") if re.fullmatch(r"python3\.\d+", name)]
+    python = interpreter(suite)
     headers.mkdir(parents=True)
+    libraries.mkdir()
     unpack(suite.fetch(f"lib{python}-dev", alone=True), headers)
-    run("dpkg-deb", "-R", *suite.fetch("libc6", alone=True), libc)
-    include = headers / "usr/include"
+    packages = {name: libraries / name for name in ("libc6", f"lib{python}")}
+    for name, directory in packages.items():
+        run("dpkg-deb", "-R", *suite.fetch(name, alone=True), directory)
+    include, link = headers / "usr/include", headers / "link"
+    link.mkdir()
+    (library,) = packages[f"lib{python}"].glob(f"usr/lib/*/lib{python}.so.1.0")
+    (link / f"lib{python}.so").symlink_to(library)
     # Their paths would be in the debugging information, and that in the build's id.
     flags = f"-I{include / python} -I{include} -ffile-prefix-map={headers}=headers"
-    return {"DEB_CPPFLAGS_APPEND": flags, "LIBRARIES": str(libc)}
+    return {
+        "DEB_CPPFLAGS_APPEND": flags,
+        "LIBPYTHON": f"-L{link} -Wl,--unresolved-symbols=ignore-in-shared-libs",
+        "LIBRARIES": " ".join(map(str, packages.values())),
+    }
 
 
-def build(architecture: str, native: str, source: Path, work: Path) -> list[Path]:
+def build(
+    architecture: str, native: str, source: Path, work: Path, profiles: tuple[str, ...]
+) -> list[Path]:
     """Build *source* twice below *work*; return the files of the first build. Raises Failure when they differ."""
     more = {"DEB_BUILD_OPTIONS": "noautodbgsym"}
     command = ["dpkg-buildpackage", "-us", "-uc", "-F"]
+    if profiles:
+        command.insert(1, f"-P{','.join(profiles)}")
     if architecture != native:
         more = {"DEB_BUILD_OPTIONS": "noautodbgsym nocheck"}
-        more |= fetch(architecture, work / "headers", work / "libc")
+        more |= fetch(architecture, work / "headers", work / "libraries")
         # -d: they are where no package manager looks
-        command = [*command[:-1], "-B", "-d", f"-a{architecture}", "-Pcross,nocheck"]
+        command = [
+            *command[:-1],
+            "-B",
+            "-d",
+            f"-a{architecture}",
+            f"-P{','.join(('cross', 'nocheck', *profiles))}",
+        ]
     made = []
     for name, umask, unlike in _UNLIKE:
         top = work / name
@@ -136,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ci/deb", description=__doc__)
     add = parser.add_argument
     add("architectures", nargs="+", choices=["all", *ARCHITECTURES], metavar="ARCHITECTURE")
+    add("--script", action="store_true", help="conmon is a script: for a suite of another Python")
     add("--check", action="store_true", help="then install, use, upgrade and remove the machine's "
         "own in a clean Debian (ci/clean-root ci/deb-check); minutes")  # fmt: skip
     options = parser.parse_args()
@@ -143,6 +164,7 @@ def main() -> int:
     wanted = [name for name in ARCHITECTURES if {name, "all"} & {*options.architectures}]
     if options.check and native not in wanted:
         wanted.append(native)
+    profiles = ("pkg.lowconmon.script",) if options.script else ()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     try:
@@ -153,7 +175,7 @@ def main() -> int:
             take_source(work / "source")
             for name in wanted:
                 begun = time.monotonic()
-                files = build(name, native, work / "source", work / name)
+                files = build(name, native, work / "source", work / name, profiles)
                 made += [path for path in files if path.suffix in (".deb", ".dsc")]
                 names = " ".join(sorted(path.name for path in files))
                 seconds = f"{time.monotonic() - begun:.0f} s"

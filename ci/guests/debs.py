@@ -149,6 +149,12 @@ def first_suite(suites: tuple[str, ...], architecture: str) -> Suite:
     raise NotServed("\n".join(failures))
 
 
+def interpreter(suite: Suite) -> str:
+    """Return the `python3.N` of a suite's python3."""
+    (name,) = [it for it in suite.depends("python3") if re.fullmatch(r"python3\.\d+", it)]
+    return name
+
+
 def unpack(debs: list[Path], root: Path) -> dict[Path, list[str]]:
     """Unpack *debs* over *root*, where links stay links; return the paths in each."""
     paths = {}

@@ -16,7 +16,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .debs import Failure, Suite, first_suite, plain, unpack
+from .debs import Failure, Suite, first_suite, interpreter, plain, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,8 @@ class Root:
         for name in ("lib64", "lib32", "libx32"):  # the loader's place on some
             (root / "usr" / name).mkdir()
             (root / name).symlink_to(f"usr/{name}")
-        self._unpacked = unpack(self._suite.fetch(*self.packages), root)
+        libpython = f"lib{interpreter(self._suite)}"
+        self._unpacked = unpack(self._suite.fetch(*self.packages, libpython), root)
         for name in ("proc", "sys", "dev", "run", "tmp", "root", "etc", "guest"):
             (root / name).mkdir(exist_ok=True)
         etc = root / "etc"
@@ -111,7 +112,7 @@ class Root:
     def _install(self) -> None:
         """Put the program and the tests into the root."""
         root, prefix = self._root, "usr"
-        environment = {**os.environ, "DESTDIR": str(root)}
+        environment = {**os.environ, "DESTDIR": str(root), "LOWCONMON_SCRIPT": "1"}
         run(CHECKOUT / "ci/install", f"/{prefix}", env=environment)
         home = root / prefix / "lib/lowconmon"
         for backend in home.glob("_cffi_backend*.so"):
@@ -119,6 +120,7 @@ class Root:
         (backend,) = (root / "usr/lib/python3/dist-packages").glob("_cffi_backend*.so")
         shutil.copy(backend, home)
         self._compile(home / "lowconmon/_ffi.abi3.so")
+        self._compile_executable(home, backend.name)
         self._bring_tests()
         shutil.copy(home / "lowconmon/_ffi.abi3.so", root / "guest/source/lowconmon")
         self._compile_python()
@@ -169,6 +171,30 @@ class Root:
         include = headers / "usr/include"
         compiler = f"{self._architecture.compiler}-gcc"
         run(compiler, *_FLAGS, f"-I{include / python}", f"-I{include}", source, "-o", target)
+
+    def _compile_executable(self, home: Path, backend: str) -> None:
+        """Compile the program conmon, if our Python is of the guest's version; else a script stays."""
+        python, link = self._python(), self._work / "link"
+        if python != f"python{sysconfig.get_python_version()}":
+            return
+        (library,) = self._root.glob(f"usr/lib/*/lib{python}.so.1.0")
+        link.mkdir()
+        (link / f"lib{python}.so").symlink_to(library)
+        include = self._work / "headers/usr/include"
+        environment = {
+            **os.environ,
+            "CC": f"{self._architecture.compiler}-gcc",
+            "CFLAGS": f"-I{include / python} -I{include} -Werror",
+            "LDFLAGS": f"-L{link} -Wl,--unresolved-symbols=ignore-in-shared-libs",
+        }
+        script = (
+            "import runpy, sys; sys.path[:0] = [sys.argv[1], '/usr/lib/python3/dist-packages']; "
+        )
+        script += "del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        place = "/" / home.relative_to(self._root)
+        run("/usr/bin/python3", "-ISBX", "no_debug_ranges", "-c", script, CHECKOUT,
+            CHECKOUT / "build_executable.py", self._root / "usr/libexec/podman/conmon", place,
+            place / backend, env=environment)  # fmt: skip
 
 
 class Image(Root):

@@ -57,7 +57,7 @@ class PodmanImage(Image):
 
     def __init__(self, architecture: Architecture, work: Path) -> None:
         super().__init__(architecture, work)
-        call(CHECKOUT / "ci/deb", "amd64")
+        call(CHECKOUT / "ci/deb", "--script", "amd64")  # its Python is newer than ours
         self._ours = list((CHECKOUT / ".work/deb").glob("*.deb"))
         self.packages = [*_PACKAGES, *map(str, self._ours)]
 
