@@ -68,8 +68,7 @@ def _launch(
     passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
     null_fd = os.open("/dev/null", os.O_RDWR)  # opened while somebody may still hear that it fails
     _wait_for_start(start_fd)
-    if not options.sync:
-        _become_daemon(options, diagnostics)
+    go_fd = -1 if options.sync else _become_daemon(options, diagnostics)
     for fd in range(3):
         os.dup2(null_fd, fd)
     os.close(null_fd)
@@ -83,6 +82,10 @@ def _launch(
     pipes = (sync_fd, start_fd, attach_fd)
     monitor = new_monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
+    if go_fd >= 0:  # what is above took as long as the parent's work; setsid alone a third of a ms
+        if not _syscalls.read(go_fd, 1):
+            os._exit(1)
+        _syscalls.close(go_fd)
     os._exit(monitor.run() & 0xFF)
 
 
@@ -161,8 +164,8 @@ def _wait_for_start(fd: int) -> None:
     loop.close()
 
 
-def _become_daemon(options: "Options", diagnostics: Diagnostics) -> None:
-    """Fork; the parent writes the pid file and leaves, the child goes on when that has worked."""
+def _become_daemon(options: "Options", diagnostics: Diagnostics) -> int:
+    """Fork; the parent writes the pid file and leaves; return where the child hears that it has."""
     go_fd, done_fd = _syscalls.pipe2(os.O_CLOEXEC)
     doing = "fork the create command"
     try:
@@ -176,6 +179,4 @@ def _become_daemon(options: "Options", diagnostics: Diagnostics) -> None:
         _syscalls.write(done_fd, b"1")
         os._exit(0)
     _syscalls.close(done_fd)
-    if not _syscalls.read(go_fd, 1):
-        os._exit(1)
-    _syscalls.close(go_fd)
+    return go_fd
