@@ -65,6 +65,26 @@ def test_podman_would_have_told_of_a_key_that_it_does_not_know(
     assert b"conmon_paths" in podman("--log-level=debug", "info", before=BEFORE).err
 
 
+def test_a_file_that_stays_when_its_programs_are_gone_gives_conmon_back(podman: Podman) -> None:
+    put(podman, HOME / "gone")
+    said = podman("info", "--format={{.Host.Conmon.Path}}", before=BEFORE)
+    assert (said.code, said.out) == (0, b"/usr/bin/conmon\n"), said.err
+
+
+def test_a_tag_for_a_log_file_fails_the_start_with_the_reason(podman: Podman) -> None:
+    tag = ("--log-driver", "k8s-file", "--log-opt", "tag=box")
+    done = podman("run", "--rm", *tag, IMAGE, "true")
+    assert done.code == 126
+    assert b"k8s-file doesn't support --log-tag\n" in done.err
+
+
+def test_the_monitor_is_one_task(podman: Podman) -> None:
+    podman.idle("box")
+    pid = podman.monitor_pid("box")
+    tasks = podman.house.path(f"/proc/{pid}/task").iterdir()
+    assert [task.name for task in tasks] == [str(pid)]
+
+
 @pytest.mark.parametrize(
     "before",
     [("setpriv", "--no-new-privs"), ("/usr/bin/python3", "-IS", "-c", DENY)],
