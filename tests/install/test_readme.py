@@ -29,8 +29,8 @@ def test_the_commands_are_two_for_the_checkout_and_then_two_for_the_way_there_an
     assert commands == ["ci/demo", "ci/test", *there_and_back]
 
 
-def test_what_tries_the_packages_runs_the_way_there_and_back_from_this_text() -> None:
-    script = (ROOT / "ci/deb-check").read_text()
+def test_what_tries_the_way_there_and_back_takes_it_from_this_text() -> None:
+    script = (ROOT / "ci/podman-check").read_text()
     (read,) = re.findall(r"^mapfile -t commands < <\((.*)\)$", script, re.MULTILINE)
     done = subprocess.run(
         ["bash", "-c", read], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True
