@@ -122,6 +122,15 @@ class Loop:
         self._timers.append(timer)
         return timer
 
+    def call(self, handler: "Handler") -> None:
+        """Call *handler* now, as a part of the present one that may fail on its own."""
+        try:
+            handler()
+        except Exception as error:
+            if self.on_error is None:
+                raise
+            self.on_error(handler, error)
+
     def run(self) -> None:
         """Dispatch until `stop`."""
         self._going = True
@@ -132,7 +141,7 @@ class Loop:
                 handler = timer.handler
                 if handler and timer.due_ns <= now and self._going:
                     timer.cancel()
-                    self._call(handler)
+                    self.call(handler)
             for flags, data in events:
                 fd = data & 0xFFFFFFFF
                 watch = self._watches.get(fd)
@@ -193,19 +202,11 @@ class Loop:
         readable = flags & _syscalls.EPOLLIN or (ended and not hangup)
         called = reader if reader and readable else hangup if ended else None
         if called:
-            self._call(called)
+            self.call(called)
         # The handler may have removed the watch, or stopped the loop.
         writer = watch.handlers[_WRITER] if self._watches.get(fd) is watch else None
         if writer and self._going and (flags & _syscalls.EPOLLOUT or (ended and not called)):
-            self._call(writer)
-
-    def _call(self, handler: "Handler") -> None:
-        try:
-            handler()
-        except Exception as error:
-            if self.on_error is None:
-                raise
-            self.on_error(handler, error)
+            self.call(writer)
 
     def _timeout_ms(self) -> int:
         self._timers = [timer for timer in self._timers if timer.handler]

@@ -121,6 +121,25 @@ def test_with_on_error_the_loop_goes_on(own: Own, log: Log) -> None:
     assert log == ["writer"]
 
 
+def test_what_is_called_within_a_handler_fails_on_its_own(log: Log) -> None:
+    told: list[tuple[object, Exception]] = []
+    loop = Loop(lambda handler, error: told.append((handler, error)))
+
+    def steps() -> None:
+        loop.call(raises)
+        loop.call(log("next"))
+        loop.on_error = None
+        with pytest.raises(Oops):
+            loop.call(raises)
+        loop.stop()
+
+    loop.call_later(0, steps)
+    loop.run()
+    loop.close()
+    assert [handler for handler, _ in told] == [raises]
+    assert log == ["next"]
+
+
 def test_what_on_error_removes_is_not_called(own: Own, log: Log) -> None:
     loop = Loop(lambda _handler, _error: loop.remove(fd))
     ours, theirs = socket.socketpair()
