@@ -115,9 +115,9 @@ def waitid_rusage(
     values = _ffi.new("int64_t[8]")
     if not _call(_lib.lc_waitid_rusage, id_type, _fd(target), options, values):
         return None
-    result, usage = _ffi.unpack(values, 5), _ffi.unpack(values + 5, 3)
-    names = "user_us", "system_us", "max_rss_kb"
-    return _os.waitid_result(result), dict(zip(names, usage, strict=True))
+    *result, user, system, rss = _ffi.unpack(values, 8)
+    usage = {"user_us": user, "system_us": system, "max_rss_kb": rss}
+    return _os.waitid_result(result), usage
 
 
 def pidfd_send_signal(pidfd: "Fd", signal: int) -> None:

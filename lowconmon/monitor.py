@@ -27,7 +27,7 @@ from .rooms.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._typing import Any, Diagnostics, Logs, Options, Sequence
+    from ._typing import Any, Callable, Diagnostics, Logs, Options, Sequence
 
 _CAPABILITIES = (  # docs/security.md tells what for
     *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
@@ -43,8 +43,8 @@ class Monitor:
         *("_as_started", "_attach", "_attach_fd", "_container", "_crashed", "_diagnostics"),
         *("_exit_record", "_fifos", "_lifecycle", "_logs", "_loop", "_notify", "_oom", "_options"),
         *("_passthrough", "_pid", "_runtime", "_signal", "_start_fd", "_status"),
-        *("_status_socket", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_unfinished"),
-        "inherited_fds",
+        *("_status_socket", "_stdio", "_sync_pipe", "_terminal", "_timed_out", "_todo"),
+        *("_unfinished", "inherited_fds"),
     )
 
     def __init__(  # noqa: PLR0913 - what it is started with
@@ -81,6 +81,7 @@ class Monitor:
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
+        self._todo: list[Callable[[], object]] = []  # what lifecycle asked for
         self._unfinished = {"clients", "exit command", "logs"}
         self._exit_record = ExitRecord(loop, diagnostics, options, self._describe_end)
         places = [place for place in (options.persist_dir, options.bundle) if place is not None]
@@ -156,9 +157,16 @@ class Monitor:
     # What the rooms tell
 
     def _post(self, event: str) -> None:
-        for action in () if self._crashed else self._lifecycle.advance(event):
-            # Each is a call of the loop's own: where one fails, those after it are still done.
-            self._loop.call_later(0, getattr(self, "_do_" + action))
+        actions = () if self._crashed else self._lifecycle.advance(event)
+        self._todo += [getattr(self, "_do_" + action) for action in actions]
+        if self._lifecycle.state in (lifecycle.DRAINING, lifecycle.RECORDING):
+            self._act()  # no turn of the loop more until the exit files are there
+        else:
+            self._loop.call_later(0, self._act)
+
+    def _act(self) -> None:
+        while self._todo:  # where one fails, those after it are still done
+            self._loop.call(self._todo.pop(0))
 
     def _signalled(self, number: int) -> None:
         if number == _syscalls.SIGCHLD and self._lifecycle.state not in lifecycle.UNREPORTED:
@@ -195,10 +203,10 @@ class Monitor:
     def _container_ended(self, code: int) -> None:
         if not self._timed_out:
             self._status = code
+        self._loop.call(self._oom.look)
         self._post("container_exited")
         if self._crashed:
             self._record_after_crash()
-        self._oom.close()
 
     def _time_out(self) -> None:
         if self._container:
@@ -322,9 +330,10 @@ class Monitor:
 
     def _do_close_all(self) -> None:
         self._logs.close(lambda: self._finished("logs"))
-        for close in (self._oom.close, self._fifos.close, self._notify.detach):
+        for close in (self._fifos.close, self._notify.detach):
             self._loop.call_later(0, close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
+        self._loop.call_later(1, self._oom.close)  # an inotify's end takes milliseconds
         if self._sync_pipe.idle():
             self._sync_pipe.close()
         self._diagnostics.bundle_fd = self._loop.discard(self._diagnostics.bundle_fd)

@@ -60,8 +60,8 @@ class Logs:
     def finish(self, then: "Callable[[], object]") -> None:
         """Log what was held back; call *then* when nothing waits to be written, or after a second."""
         for driver in self.drivers:
-            self.loop.call_later(0, driver.finish)
-        self.loop.call_later(0, lambda: self._settle(then, _SETTLE_TRIES))
+            self.loop.call(driver.finish)
+        self._settle(then, _SETTLE_TRIES)
 
     def reopen(self) -> None:
         """Begin a fresh file, as the manager has asked."""
