@@ -30,7 +30,7 @@ class JsonRecords:
         """Return the records of what one read brought from *stream* at *now_ns*."""
         return self._format(stream, now_ns, data, final=False)
 
-    def finish(self, now_ns: int, utc_offset: int) -> bytes:  # noqa: ARG002 - UTC
+    def finish(self, now_ns: int) -> bytes:
         """Return the records of what was held back: no more of it comes."""
         return b"".join([self._format(it, now_ns, b"", final=True) for it in self._held])
 

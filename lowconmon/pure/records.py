@@ -40,25 +40,33 @@ def stamp(now_ns: int, utc_offset: int) -> bytes:
 class K8sRecords:
     """The k8s-file format; json_records.JsonRecords has the same methods."""
 
-    __slots__ = ("_quick", "counts")
+    __slots__ = ("_minute", "_quick", "_stamp", "counts")
 
     def __init__(self, quick: "Callable[[bytes, bytes, bytes, int], bytes] | None" = None) -> None:
         """*quick*: does what `frame_lines` does, where it can."""
         self.counts: dict[bytes, int] = {}  # records of each stream
         self._quick = quick
+        self._minute, self._stamp = (-1, 0), b""  # of the last record; offset; all but its seconds
 
     def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes:
         """Return the records of what one read brought from *stream* at *now_ns*."""
-        head = stamp(now_ns, utc_offset) + b" " + stream
-        given = data, head + b" F ", head + b" P ", MAX_TEXT
-        records = (self._quick and self._quick(*given)) or frame_lines(*given)
+        minute, rest_ns = divmod(now_ns + utc_offset * 1_000_000_000, 60_000_000_000)
+        if (minute, utc_offset) != self._minute:
+            whole, self._minute = stamp(now_ns, utc_offset), (minute, utc_offset)
+            self._stamp = whole[:-18] + b"%02d.%09d" + whole[-6:] + b" "
+        head = self._stamp % divmod(rest_ns, 1_000_000_000) + stream
+        if 0 <= data.find(b"\n") == len(data) - 1 <= MAX_TEXT:  # one line: the usual case
+            records = head + b" F " + data
+        else:
+            given = data, head + b" F ", head + b" P ", MAX_TEXT
+            records = (self._quick and self._quick(*given)) or frame_lines(*given)
         # Without a pass over them: each has a head, and each P, of which one read brings fewer
         # than a head has bytes, a newline that was not in the data.
         count = (len(records) - len(data)) // (len(head) + 3)
         self.counts[stream] = self.counts.get(stream, 0) + count
         return records
 
-    def finish(self, now_ns: int, utc_offset: int) -> bytes:  # noqa: ARG002 - as JsonRecords
+    def finish(self, now_ns: int) -> bytes:  # noqa: ARG002 - as JsonRecords
         """Return the records of what was held back: nothing is."""
         return b""
 

@@ -35,7 +35,7 @@ class LogFile:
     __slots__ = (
         *("_begun", "_diagnostics", "_dropped", "_drops", "_ends_open", "_fd", "_held", "_loop"),
         *("_lost", "_name", "_path", "_put_off_until_ns", "_records", "_regular", "_retry"),
-        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max", "on_room"),
+        *("_rotation", "_size", "_size_max", "_told", "_total", "_total_max", "_zone", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -62,6 +62,7 @@ class LogFile:
         self._told = Losses()  # what the first of the held records tells, if that is a notice
         self._dropped: dict[bytes, int] = {}  # records of each stream, told or not
         self._put_off_until_ns = 0
+        self._zone = -1, 0  # minute of the last record, and its offset
         self._retry = loop.call_later(0, int)
         self._fd = -1
         self._open()
@@ -87,12 +88,14 @@ class LogFile:
     def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
         """Write the records of what one read brought from *stream* at *now_ns*."""
         if not 0 < self._total_max <= self._total:
-            self._add(self._records.format(stream, now_ns, _utc_offset(now_ns), data), stream)
+            minute = now_ns // 60_000_000_000  # no zone has changed within one since 1972
+            if minute != self._zone[0]:
+                self._zone = minute, _utc_offset(now_ns)
+            self._add(self._records.format(stream, now_ns, self._zone[1], data), stream)
 
     def finish(self) -> None:
         """Write what was held back in expectation of more: nothing comes any more."""
-        now_ns = time.time_ns()
-        self._add(self._records.finish(now_ns, _utc_offset(now_ns)))
+        self._add(self._records.finish(time.time_ns()))
 
     def reopen(self) -> None:
         """Open a fresh file if the path is no longer ours, else rotate; wake who watches the path."""
@@ -252,8 +255,9 @@ class LogFile:
             if self._begun and not kept:  # a FIFO keeps it for its next reader
                 self._ends_open = True
             self._give_up(kept, stream)
-        if self._regular and self.holds():
-            self._retry = self._loop.call_later(retry_ms, self._flush)
+        if self._regular:
+            if self._held or self._lost:
+                self._retry = self._loop.call_later(retry_ms, self._flush)
         elif self._held:
             self._loop.add_writer(self._fd, self._flush)
         else:

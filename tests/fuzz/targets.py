@@ -434,7 +434,7 @@ class K8s(Target):
         records, log = K8sRecords(), b""
         for piece in pieces(data):
             log += records.format(b"stdout", NOW_NS, 0, piece)
-        log += records.finish(NOW_NS, 0)
+        log += records.finish(NOW_NS)
         assert self.text(log) == data
         at = zlib.crc32(data) % (len(log) + 1)
         cut, added = records.mend_tail(log[:at][-(1 << 17) :])
@@ -471,7 +471,7 @@ class JsonFile(Target):
         for piece in pieces(data):
             log += records.format(b"stdout", NOW_NS, 0, piece)
             self.held = sum(map(len, records._held.values()))
-        log += records.finish(NOW_NS, 0)
+        log += records.finish(NOW_NS)
         assert json_log.texts(log)[0] == data.decode("utf-8", "replace").encode()
         at = zlib.crc32(data) % (len(log) + 1)
         cut, added = records.mend_tail(log[:at])

@@ -38,7 +38,7 @@ def feed(chunks: Iterable[bytes], stream: bytes = b"stdout") -> bytes:
     """Return all records of what several reads brought."""
     records = JsonRecords()
     formatted = [records.format(stream, NOW_NS, HERE, chunk) for chunk in chunks]
-    return b"".join(formatted) + records.finish(NOW_NS, HERE)
+    return b"".join(formatted) + records.finish(NOW_NS)
 
 
 def texts(records: bytes, stream: str = "stdout") -> list[str]:
@@ -165,17 +165,17 @@ def test_a_character_that_two_reads_brought_is_one(character: str) -> None:
         assert texts(other, "stderr") == [character]
         last = records.format(b"stdout", NOW_NS, HERE, data[cut:] + b"b\n")
         assert texts(last) == [character + "b\n"]
-        assert records.finish(NOW_NS, HERE) == b""
+        assert records.finish(NOW_NS) == b""
 
 
 def test_a_character_without_its_end_comes_out_at_the_end_once() -> None:
     records = JsonRecords()
     assert records.format(b"stdout", NOW_NS, HERE, b"\xf0\x9f\x98") == b""
     assert records.format(b"stderr", NOW_NS, HERE, b"\xc3") == b""
-    left = records.finish(NOW_NS, HERE)
+    left = records.finish(NOW_NS)
     assert texts(left) == ["\ufffd"]
     assert texts(left, "stderr") == ["\ufffd"]
-    assert records.finish(NOW_NS, HERE) == b""
+    assert records.finish(NOW_NS) == b""
 
 
 # Long lines
@@ -345,7 +345,7 @@ def test_records_are_counted_as_they_are_made(reads: list[tuple[bytes, bytes]]) 
         for stream, data in reads:
             found = records.format(stream, NOW_NS, HERE, data[:65536])
             made[stream] = made.get(stream, 0) + found.count(b"\n")
-        for record in records.finish(NOW_NS, HERE).splitlines(keepends=True):
+        for record in records.finish(NOW_NS).splitlines(keepends=True):
             made[records.stream_of(record)] += 1
         counts = {stream: count for stream, count in records.counts.items() if count}
         assert counts == {stream: count for stream, count in made.items() if count}

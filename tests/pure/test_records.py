@@ -278,6 +278,26 @@ def test_a_stamp_is_right_at_the_ends_of_minutes_and_hours(second: int, nanoseco
     assert stamp(now_ns, 0) == text.encode()
 
 
+@pytest.mark.contract("LOG-20")
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4 * 10**20) | st.integers(0, 3 * 60 * 10**9),
+            st.sampled_from([0, 3600, -12600, 20700, 1172]),
+        ),
+        min_size=1,
+    )
+)
+@example([(59_999_999_999, 0), (60_000_000_000, 0), (60_000_000_000, 3600), (59_999_999_999, 0)])
+def test_the_stamps_of_one_log_do_not_depend_on_those_before(
+    moments: list[tuple[int, int]],
+) -> None:
+    records = K8sRecords()
+    for now_ns, offset in moments:
+        record = records.format(b"stdout", now_ns, offset, b"text\n")
+        assert record == stamp(now_ns, offset) + b" stdout F text\n"
+
+
 @pytest.mark.contract("LOG-24", "LOG-27")
 def test_the_format_of_logs_is_all_of_this() -> None:
     assert MAX_TEXT == 8192
@@ -287,7 +307,7 @@ def test_the_format_of_logs_is_all_of_this() -> None:
         record = records.format(stream, now_ns, offset, b"text\n")
         assert record == format_records(b"text\n", stamp(now_ns, offset), stream)
         assert records.stream_of(record) == stream
-    assert records.finish(now_ns, offset) == b""
+    assert records.finish(now_ns) == b""
     assert records.mend_tail(STAMP[:7]) == mend_tail(STAMP[:7]) == (7, b"")
 
 
@@ -299,7 +319,7 @@ def test_what_is_quick_formats_where_it_can_and_is_counted_alike() -> None:
         return frame_lines(*how) if len(given) == 1 else b""  # type: ignore[arg-type]
 
     ours, quicker = K8sRecords(), K8sRecords(quick)
-    for data in (b"one\ntwo", b"three\n"):
+    for data in (b"one\ntwo", b"three\nfour\n"):
         assert quicker.format(b"stdout", 0, 0, data) == ours.format(b"stdout", 0, 0, data)
     head = stamp(0, 0) + b" stdout"
     assert given[0] == (b"one\ntwo", head + b" F ", head + b" P ", MAX_TEXT)
