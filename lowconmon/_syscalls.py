@@ -73,7 +73,8 @@ def epoll_ctl(epoll_fd: "Fd", operation: int, fd: "Fd", events: int = 0, data: i
 def epoll_wait(epoll_fd: "Fd", timeout_ms: int = -1) -> "list[tuple[int, int]]":
     """Return up to 64 pairs of (events, data); none after *timeout_ms* or a signal (epoll_wait(2))."""
     count = _call(_lib.lc_epoll_wait, _fd(epoll_fd), _events, timeout_ms)
-    return [(_events[2 * i], _events[2 * i + 1]) for i in range(count)]
+    numbers = iter(_ffi.unpack(_events, 2 * count))
+    return list(zip(numbers, numbers, strict=True))
 
 
 def signalfd(signals: "Sequence[int]") -> int:

@@ -135,7 +135,8 @@ class Loop:
         """Dispatch until `stop`."""
         self._going = True
         while self._going:
-            events = _syscalls.epoll_wait(self._epoll_fd, self._timeout_ms())
+            timeout_ms = self._timeout_ms() if self._timers else -1
+            events = _syscalls.epoll_wait(self._epoll_fd, timeout_ms)
             now = monotonic_ns()
             for timer in self._timers[:]:  # what a handler adds has its turn after the events
                 handler = timer.handler
@@ -146,7 +147,11 @@ class Loop:
                 fd = data & 0xFFFFFFFF
                 watch = self._watches.get(fd)
                 if watch and watch.data == data and self._going:
-                    self._dispatch(fd, watch, flags)
+                    reader = watch.handlers[_READER] if flags == _syscalls.EPOLLIN else None
+                    if reader:
+                        self.call(reader)
+                    else:
+                        self._dispatch(fd, watch, flags)
 
     def stop(self) -> None:
         """Let `run` return after the present handler."""

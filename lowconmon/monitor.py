@@ -217,8 +217,7 @@ class Monitor:
             self._do_kill_container()
 
     def _deliver(self, stream: Stream, now_ns: int, data: bytes) -> bool:
-        self._logs.write(stream.name, now_ns, data)
-        if self._logs.full():
+        if self._logs.write(stream.name, now_ns, data):
             self._balance()
         return self._attach.deliver(stream.packet_type, data)
 

@@ -52,10 +52,13 @@ class Logs:
         """Tell whether the container's output should wait."""
         return any(driver.full() for driver in self.drivers)
 
-    def write(self, stream: bytes, now_ns: int, data: bytes) -> None:
-        """Log what one read brought from *stream* at *now_ns*."""
+    def write(self, stream: bytes, now_ns: int, data: bytes) -> bool:
+        """Log what one read brought from *stream* at *now_ns*; tell whether more should wait."""
+        full = False
         for driver in self.drivers:
             driver.write(stream, now_ns, data)
+            full |= driver.full()
+        return full
 
     def finish(self, then: "Callable[[], object]") -> None:
         """Log what was held back; call *then* when nothing waits to be written, or after a second."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
 READ_SIZE = 1 << 17
-_TERMINAL_READ, _TERMINAL_READS = 8192, 16  # bytes, and how many at a time
+_TERMINAL_READ = 8192  # bytes at a time
 _FEW = 1 << 15  # bytes; a read that brings fewer ...
 _REST_MS, _REST_NS = 1, 1_000_000  # ... so soon after the last one is followed by a rest
 _WIDE = 1 << 18  # bytes that a pipe under load holds
@@ -133,7 +133,8 @@ class Stdio:
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = self._read_all(stream) if stream.fd >= 0 else b""
+            read = _read_terminal if stream.terminal else _syscalls.read
+            data = read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
         except BlockingIOError:
             return False
         except OSError as error:
@@ -176,18 +177,6 @@ class Stdio:
         self._load += size
         return soon
 
-    def _read_all(self, stream: Stream) -> bytes:
-        """Read a pipe once; of a terminal, which gives 4 KiB at a time, what is there."""
-        if not stream.terminal:
-            return _syscalls.read(stream.fd, READ_SIZE)
-        pieces = [_syscalls.read(stream.fd, _TERMINAL_READ)]
-        try:
-            while pieces[-1] and len(pieces) < _TERMINAL_READS:
-                pieces.append(_syscalls.read(stream.fd, _TERMINAL_READ))
-        except OSError:  # EAGAIN, EIO: the next read meets it again
-            return b"".join(pieces)
-        return b"".join(pieces)
-
     def _set_width(self, stream: Stream, size: int) -> None:
         try:
             if stream.fd >= 0:
@@ -216,3 +205,14 @@ class Stdio:
             drained()
         else:
             self._loop.call_later((until - now) / 1_000_000, self._check_drained)
+
+
+def _read_terminal(fd: int, size: int) -> bytes:
+    """Read what is there, up to *size* bytes, of a terminal, which gives 4 KiB at a time."""
+    pieces = [_syscalls.read(fd, _TERMINAL_READ)]
+    try:
+        while pieces[-1] and len(pieces) < size // _TERMINAL_READ:
+            pieces.append(_syscalls.read(fd, _TERMINAL_READ))
+    except OSError:  # EAGAIN, EIO: the next read meets it again
+        return b"".join(pieces)
+    return b"".join(pieces)
