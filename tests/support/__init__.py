@@ -121,7 +121,7 @@ def private_bytes() -> int:
     """Return how much memory is this process's alone."""
     total = 0
     for line in Path("/proc/self/smaps_rollup").read_bytes().splitlines():
-        if line.startswith(b"Private_"):
+        if line.startswith(b"Private_Dirty"):
             total += int(line.split()[1])
     return total * 1024
 

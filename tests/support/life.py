@@ -374,9 +374,12 @@ def ticks_of(pid: int) -> int:
 
 
 def private_kib(pid: int) -> int:
-    """Return how much memory is a process's alone, in KiB."""
+    """Return how much memory is a process's alone and in no file, in KiB.
+
+    What it maps of a file becomes its alone when another monitor ends.
+    """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(b"Private_Dirty"))
 
 
 def assert_idle(pid: int, window_s: float = 0.3) -> None:
