@@ -4,7 +4,7 @@ usage: python3 -X no_debug_ranges build_executable.py OUTPUT HOME BACKEND
 
 HOME is where the packages will be installed, BACKEND the file of _cffi_backend there. Needs what
 build_ffi.py needs, and the shared library of the Python that runs this and freezes the modules;
-without it, nothing is made, the status is 2, and the script that imports the package is the program.
+without it, nothing is made, the status is 77, and the script that imports the package is the program.
 CC, CFLAGS, CPPFLAGS and LDFLAGS count as ever. The option keeps the columns of each instruction out
 of every monitor's memory.
 """
@@ -23,6 +23,7 @@ from types import CodeType
 from build_ffi import ffi
 from lowconmon import VERSION_TEXT
 
+NO_LIBRARY = 77
 _ROOT = Path(__file__).resolve().parent
 _OTHERS = ("lowconmon.__main__", "lowconmon.syscalls", "lowconmon._typing")
 
@@ -139,11 +140,18 @@ def words(name: str) -> list[str]:
 def main() -> int:
     """Do what the command line says."""
     output, home, backend = sys.argv[1:]
-    library = "-lpython" + sysconfig.get_config_var("LDVERSION")
+    libraries = [*words("LDFLAGS"), "-lpython" + sysconfig.get_config_var("LDVERSION")]
+    compiler = words("CC") or ["gcc"]
     with tempfile.TemporaryDirectory() as made:
+        probe = Path(made, "probe.c")
+        probe.write_text("int main(void) { return 0; }\n", encoding="ascii")
+        if subprocess.run(
+            [*compiler, probe, "-o", f"{made}/probe", *libraries], check=False
+        ).returncode:
+            return NO_LIBRARY
         Path(made, "modules.h").write_text(header(home, backend), encoding="ascii")
         ffi.emit_c_code(f"{made}/_ffi.c")
-        command = [*(words("CC") or ["gcc"]), "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+        command = [*compiler, "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]
         command += [
             *words("CPPFLAGS"),
             *words("CFLAGS"),
@@ -151,11 +159,8 @@ def main() -> int:
             f"-ffile-prefix-map={made}=.",
         ]
         command += ["-I" + sysconfig.get_path("include"), "-o", output]
-        command += [str(_ROOT / "executable/main.c"), f"{made}/_ffi.c"]
-        command += [*words("LDFLAGS"), library]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    sys.stderr.write(done.stderr)
-    return 2 if f"cannot find {library}" in done.stderr else done.returncode
+        command += [str(_ROOT / "executable/main.c"), f"{made}/_ffi.c", *libraries]
+        return int(subprocess.run(command, check=False).returncode != 0)
 
 
 if __name__ == "__main__":

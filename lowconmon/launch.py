@@ -29,9 +29,8 @@ def launch(blocked: "Iterable[int]", count: int, load: "Callable[[], type[Monito
     """
     try:
         _launch(blocked, count, load)
-    except (OSError, ImportError) as error:  # out of descriptors or memory, mostly
-        why = getattr(error, "strerror", error)
-        leave(1, f"[conmon:e]: Failed to start: {why}\n".encode())
+    except OSError as error:  # out of descriptors or memory, mostly
+        leave(1, f"[conmon:e]: Failed to start: {error.strerror}\n".encode())
 
 
 def _launch(

@@ -135,9 +135,8 @@ class Loop:
         """Dispatch until `stop`."""
         self._going = True
         while self._going:
-            timeout_ms = self._timeout_ms() if self._timers else -1
-            events = _syscalls.epoll_wait(self._epoll_fd, timeout_ms)
-            now = monotonic_ns()
+            wait_ms = self._timeout_ms() if self._timers else -1
+            events, now = _syscalls.epoll_wait(self._epoll_fd, wait_ms), monotonic_ns()
             for timer in self._timers[:]:  # what a handler adds has its turn after the events
                 handler = timer.handler
                 if handler and timer.due_ns <= now and self._going:

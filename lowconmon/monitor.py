@@ -203,7 +203,7 @@ class Monitor:
     def _container_ended(self, code: int) -> None:
         if not self._timed_out:
             self._status = code
-        self._loop.call(self._oom.look)
+        self._loop.call(self._oom.finish)
         self._post("container_exited")
         if self._crashed:
             self._record_after_crash()
@@ -332,7 +332,7 @@ class Monitor:
         for close in (self._fifos.close, self._notify.detach):
             self._loop.call_later(0, close)
         self._loop.call_later(0, lambda: self._attach.flush(lambda: self._finished("clients")))
-        self._loop.call_later(1, self._oom.close)  # an inotify's end takes milliseconds
+        self._loop.call_later(1, self._oom.detach)  # an inotify's end takes milliseconds
         if self._sync_pipe.idle():
             self._sync_pipe.close()
         self._diagnostics.bundle_fd = self._loop.discard(self._diagnostics.bundle_fd)

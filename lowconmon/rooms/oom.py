@@ -89,10 +89,10 @@ class Oom:
         if not self._paths:
             self.detach()
 
-    def close(self) -> None:
-        """Look for the last time."""
+    def finish(self) -> None:
+        """Look for the last time: what others' memory does from now on is not of this life."""
         self.look()
-        self.detach()
+        self._loop.remove(self._notice_fd)
 
     def detach(self) -> None:
         """End the watch."""

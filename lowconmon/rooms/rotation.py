@@ -103,12 +103,15 @@ class Rotation:
         for path in self._allowed:
             try:
                 fd = _syscalls.open(path, _DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError, PermissionError):
-                continue
-            allowed = _place(fd)
-            _syscalls.close(fd)
-            if place.startswith(allowed):
-                return True
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # for a while
+                    raise
+                continue  # what cannot be entered allows nothing
+            try:
+                if place.startswith(_place(fd)):
+                    return True
+            finally:
+                _syscalls.close(fd)
         return not self._allowed
 
     def _check(self, dir_fd: int, log_fd: int) -> None:

@@ -89,11 +89,11 @@ def test_without_the_backend_it_says_so(tmp_path: Path) -> None:
 
 
 def test_without_a_libpython_to_link_nothing_is_made(tmp_path: Path) -> None:
-    program, compiler = tmp_path / "conmon", tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\necho cannot find -lpython3.11 >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    done = run(*BUILD, program, tmp_path, "/backend.so", CC=str(compiler))
-    assert (done.returncode, program.exists()) == (2, False)
+    program, elsewhere = tmp_path / "conmon", {"LDFLAGS": "-nodefaultlibs -Wl,-static"}
+    done = run(*BUILD, program, tmp_path, "/backend.so", **elsewhere)
+    assert (done.returncode, program.exists()) == (build_executable.NO_LIBRARY, False)
+    done = run(*BUILD, program, tmp_path, "/backend.so", CFLAGS="-Dmain=")
+    assert (done.returncode, program.exists()) == (1, False)
 
 
 def test_a_script_can_be_had_in_its_place(tmp_path: Path) -> None:

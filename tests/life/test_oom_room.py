@@ -117,7 +117,8 @@ class Place:
 def place(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     one = Place(short_tmp, monkeypatch)
     yield one
-    one.room.close()
+    one.room.finish()
+    one.room.detach()
     one.loop.close()
 
 
@@ -147,7 +148,8 @@ def test_events_that_are_no_oom_are_not_told_at_the_end_either(place: Place) -> 
     place.put()
     place.watch()
     tell(place.events, high=7, max=9, low=1, oom_group_kill=0)
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert not place.told()
     assert not place.watching()
 
@@ -164,7 +166,8 @@ def test_when_an_oom_was_told_the_watch_is_over(place: Place) -> None:
     (place.persist / "oom").unlink()
     tell(place.events, oom_kill=2)
     place.turn()
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert not (place.persist / "oom").exists()
 
 
@@ -203,7 +206,8 @@ def test_the_last_look_finds_what_no_notice_told(place: Place) -> None:
         memory[:] = QUIET.replace(b"oom_kill 0", b"oom_kill 1")  # of which inotify knows nothing
     place.turn()
     assert not place.told()
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert place.told()
 
 
@@ -212,7 +216,8 @@ def test_the_last_look_needs_no_turn_of_the_loop(place: Place) -> None:
     place.put()
     place.watch()
     tell(place.events, oom=1)
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert place.told()
 
 
@@ -241,7 +246,8 @@ def test_real_events_of_a_real_cgroup_that_are_no_oom_are_not_told(place: Place)
         place.until(lambda: len(looks) >= 2)
     assert place.watching()
     assert not place.told()
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert not place.said.warnings
 
 
@@ -255,7 +261,8 @@ def test_a_cgroup_that_is_removed_before_the_last_look_is_no_oom_and_no_complain
         place.watch()
         assert group.remove()
         place.turn()
-        place.room.close()
+        place.room.finish()
+        place.room.detach()
     assert not place.told()
     assert not place.said.warnings
 
@@ -302,7 +309,8 @@ def test_an_event_of_v1_is_an_oom_before_anything_is_counted(place: Place) -> No
 @pytest.mark.parametrize("events", [1, 2, 1000])
 def test_events_of_v1_are_found_at_the_end_too(place: Place, events: int) -> None:
     os.eventfd_write(watched_v1(place), events)
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert place.told()
 
 
@@ -311,7 +319,8 @@ def test_a_process_of_v1_that_was_killed_without_an_event_is_found_at_the_end(pl
     # So it is when the whole machine has no memory left.
     watched_v1(place)
     (place.mount / "memory/pod/box/memory.oom_control").write_bytes(b"under_oom 0\noom_kill 1\n")
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert place.told()
 
 
@@ -357,7 +366,8 @@ def test_where_there_is_no_memory_cgroup_only_a_debug_line_says_so(
     before = open_fds()
     place.watch(theirs)
     assert open_fds() == before
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert not place.told()
     assert place.said.debugged == ["no memory cgroup to watch None"]
     assert not place.said.warnings
@@ -423,7 +433,8 @@ def test_strange_files_are_a_warning_at_most(
     before = open_fds()
     place.watch(theirs)
     place.turn()
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert open_fds() == before
     assert not place.told()
     assert len(place.said.warnings) == warnings
@@ -468,7 +479,8 @@ def test_any_call_may_fail_at_any_time(
         tell(counts, high=number)
         place.turn()
     tell(counts, oom_kill=1)
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     if fault.fired and call != "write" and nth == 1:
         assert len(place.said.warnings) <= 1
     if not fault.fired:
@@ -491,7 +503,8 @@ def test_a_file_that_cannot_be_made_does_not_hinder_the_other(
     assert (place.bundle / "oom").read_bytes() == b""
     (warning,) = place.said.warnings
     assert warning.startswith(f"Failed to make {place.persist}/oom ")
-    place.room.close()
+    place.room.finish()
+    place.room.detach()
     assert not (place.persist / "nothing").exists()
 
 
@@ -507,7 +520,8 @@ def test_a_file_that_cannot_be_made_is_tried_again(place: Place, again: str) -> 
         tell(place.events, oom_kill=1)  # the same counts
         place.turn()
     else:
-        place.room.close()
+        place.room.finish()
+        place.room.detach()
     assert place.told()
     assert not place.watching()
 
@@ -545,6 +559,7 @@ def test_a_room_that_watches_nothing_may_look_and_end(place: Place, times: int) 
     for _ in range(times):
         place.room.look()
         place.room.detach()
-        place.room.close()
+        place.room.finish()
+        place.room.detach()
     assert not place.told()
     assert not place.said.warnings

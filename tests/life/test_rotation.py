@@ -508,6 +508,8 @@ ALLOWED = [
     "the root",
     "a symlink to it",
     "one of three",
+    "behind a loop",
+    "behind a name too long",
     "by a symlink",
     "relative",
     "dots in a name",
@@ -524,6 +526,8 @@ def test_what_only_looks_forbidden_is_rotated(feed: Feed, why: str) -> None:
     allow, directory = "--log-allowlist-dir", life.log.parent
     link = life.directory / "link"
     link.symlink_to(directory)
+    loop = life.directory / "loop"
+    loop.symlink_to(loop)
     options = {
         "the directory": [allow, str(directory)],
         "the directory and a slash": [allow, f"{directory}//"],
@@ -531,6 +535,8 @@ def test_what_only_looks_forbidden_is_rotated(feed: Feed, why: str) -> None:
         "the root": [allow, "/"],
         "a symlink to it": [allow, str(link)],
         "one of three": [allow, "/nowhere", allow, str(directory), allow, str(life.bundle)],
+        "behind a loop": [allow, str(loop), allow, str(directory)],
+        "behind a name too long": [allow, "/" + "x" * 300, allow, str(directory)],
         "relative": [allow, "logs"],
     }.get(why, [])
     if why == "by a symlink":
