@@ -122,7 +122,13 @@ def heap() -> Iterator[str]:
     yield "\n| what for | KiB |\n| --- | --- |"
     with life("lowconmon", IDLE, start=False) as one:
         report = one.directory / "report"
-        one.command = ["/usr/bin/python3", "-IS", str(_TRACED), str(report)]
+        python = [
+            "/usr/bin/python3",
+            "-OOIS",
+            "-X",
+            "no_debug_ranges",
+        ]  # as the executable is frozen
+        one.command = [*python, str(_TRACED), str(report)]
         one.start()
         wait_until(report.exists, "the report")
         parts: dict[str, int] = json.loads(report.read_text())
