@@ -25,7 +25,7 @@ from lowconmon import VERSION_TEXT
 
 NO_LIBRARY = 77
 _ROOT = Path(__file__).resolve().parent
-_OTHERS = ("lowconmon.__main__", "lowconmon.syscalls", "lowconmon._typing")
+_OTHERS = ("lowconmon.__main__", "lowconmon.syscalls")
 
 
 class Bare(ast.NodeTransformer):

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from .guests.architectures import ARCHITECTURES
-from .guests.debs import Failure, first_suite, interpreter, unpack
+from .guests.debs import Failure, first_suite, interpreter, link_flags, unpack
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OUT = CHECKOUT / ".work/deb"
@@ -101,15 +101,12 @@ def fetch(architecture: str, headers: Path, libraries: Path) -> dict[str, str]:
     packages = {name: libraries / name for name in ("libc6", f"lib{python}")}
     for name, directory in packages.items():
         run("dpkg-deb", "-R", *suite.fetch(name, alone=True), directory)
-    include, link = headers / "usr/include", headers / "link"
-    link.mkdir()
-    (library,) = packages[f"lib{python}"].glob(f"usr/lib/*/lib{python}.so.1.0")
-    (link / f"lib{python}.so").symlink_to(library)
+    include = headers / "usr/include"
     # Their paths would be in the debugging information, and that in the build's id.
     flags = f"-I{include / python} -I{include} -ffile-prefix-map={headers}=headers"
     return {
         "DEB_CPPFLAGS_APPEND": flags,
-        "LIBPYTHON": f"-L{link} -Wl,--unresolved-symbols=ignore-in-shared-libs",
+        "LIBPYTHON": link_flags(python, packages[f"lib{python}"], headers / "link"),
         "LIBRARIES": " ".join(map(str, packages.values())),
     }
 

@@ -155,6 +155,14 @@ def interpreter(suite: Suite) -> str:
     return name
 
 
+def link_flags(python: str, root: Path, link: Path) -> str:
+    """Make *link*, a directory to link the libpython below *root* from; return the flags for that."""
+    (library,) = root.glob(f"usr/lib/*/lib{python}.so.1.0")
+    link.mkdir()
+    (link / f"lib{python}.so").symlink_to(library)
+    return f"-L{link} -Wl,--unresolved-symbols=ignore-in-shared-libs"
+
+
 def unpack(debs: list[Path], root: Path) -> dict[Path, list[str]]:
     """Unpack *debs* over *root*, where links stay links; return the paths in each."""
     paths = {}

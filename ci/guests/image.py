@@ -16,7 +16,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .debs import Failure, Suite, first_suite, interpreter, plain, unpack
+from .debs import Failure, Suite, first_suite, interpreter, link_flags, plain, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,18 +174,15 @@ class Root:
 
     def _compile_executable(self, home: Path, backend: str) -> None:
         """Compile the program conmon, if our Python is of the guest's version; else a script stays."""
-        python, link = self._python(), self._work / "link"
+        python = self._python()
         if python != f"python{sysconfig.get_python_version()}":
             return
-        (library,) = self._root.glob(f"usr/lib/*/lib{python}.so.1.0")
-        link.mkdir()
-        (link / f"lib{python}.so").symlink_to(library)
         include = self._work / "headers/usr/include"
         environment = {
             **os.environ,
             "CC": f"{self._architecture.compiler}-gcc",
             "CFLAGS": f"-I{include / python} -I{include} -Werror",
-            "LDFLAGS": f"-L{link} -Wl,--unresolved-symbols=ignore-in-shared-libs",
+            "LDFLAGS": link_flags(python, self._root, self._work / "link"),
         }
         script = (
             "import runpy, sys; sys.path[:0] = [sys.argv[1], '/usr/lib/python3/dist-packages']; "

@@ -19,19 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def run(
-    script: str, *arguments: str | Path, **environment: str
+def run_program(
+    *command: str | Path, seconds: float, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of ci/ and return how it ended."""
+    """Run a program, for so many seconds at most, and return how it ended."""
     return subprocess.run(
-        [str(ROOT / "ci" / script), *map(str, arguments)],
+        [*map(str, command)],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100 * SLOWNESS,
+        timeout=seconds * SLOWNESS,
         check=False,
     )
+
+
+def run(
+    script: str, *arguments: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of ci/ and return how it ended."""
+    return run_program(ROOT / "ci" / script, *arguments, seconds=100, **environment)
 
 
 def install(prefix: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import build_executable
-from tests.support import ROOT, SLOWNESS
+from tests.support import ROOT
+
+from .conftest import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,17 +22,7 @@ if TYPE_CHECKING:
 BUILD = ["/usr/bin/python3", "-X", "no_debug_ranges", str(ROOT / "build_executable.py")]
 
 
-def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program; return what it said, and its status."""
-    return subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60 * SLOWNESS,
-        check=False,
-    )
+run = functools.partial(run_program, seconds=60)
 
 
 def test_the_monitors_process_has_a_name_of_its_own(
@@ -89,8 +82,8 @@ def test_without_the_backend_it_says_so(tmp_path: Path) -> None:
 
 
 def test_without_a_libpython_to_link_nothing_is_made(tmp_path: Path) -> None:
-    program, elsewhere = tmp_path / "conmon", {"LDFLAGS": "-nodefaultlibs -Wl,-static"}
-    done = run(*BUILD, program, tmp_path, "/backend.so", **elsewhere)
+    program, elsewhere = tmp_path / "conmon", "-nodefaultlibs -Wl,-static"
+    done = run(*BUILD, program, tmp_path, "/backend.so", LDFLAGS=elsewhere)
     assert (done.returncode, program.exists()) == (build_executable.NO_LIBRARY, False)
     done = run(*BUILD, program, tmp_path, "/backend.so", CFLAGS="-Dmain=")
     assert (done.returncode, program.exists()) == (1, False)
