@@ -296,6 +296,14 @@ static int64_t lc_recv_fds(int fd, char *data, size_t length, int *fds, int *cou
     return got;
 }
 
+/* Reads until there is no more, or the room is full; an error counts where nothing was read before. */
+static int64_t lc_read_all(int fd, char *data, size_t size) {
+    size_t done = 0;
+    ssize_t got = 0;
+    while (done < size && (got = read(fd, data + done, size - done)) > 0) done += (size_t)got;
+    return done || got == 0 ? (int64_t)done : -errno;
+}
+
 static void on_alarm(int signal) { (void)signal; }
 
 /* The kernel closes what was sent along, and waits for as long as its owner has made it linger, but
@@ -318,17 +326,22 @@ static int64_t lc_read_only_data(int fd, char *data, size_t length) {
     return got;
 }
 
-/* The messages stand one behind the other */
+/* The messages stand one behind the other; an error counts where nothing was sent before it. */
 static int lc_sendmmsg(int fd, const char *data, const size_t *sizes, int count, int flags) {
     struct mmsghdr messages[64] = {0};
     struct iovec parts[64];
-    int i;
-    for (i = 0; i < count && i < 64; data += sizes[i++]) {
-        parts[i] = (struct iovec){(void *)data, sizes[i]};
-        messages[i].msg_hdr.msg_iov = parts + i;
-        messages[i].msg_hdr.msg_iovlen = 1;
-    }
-    CHECKED(sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL));
+    int done = 0, sent, i;
+    do {
+        for (i = 0; i < 64 && done + i < count; data += sizes[done + i++]) {
+            parts[i] = (struct iovec){(void *)data, sizes[done + i]};
+            messages[i].msg_hdr.msg_iov = parts + i;
+            messages[i].msg_hdr.msg_iovlen = 1;
+        }
+        sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
+        if (sent < 0) return done ? done : -errno;
+        done += sent;
+    } while (sent == 64 && done < count);
+    return done;
 }
 
 /* Packets of the prefix and at most size bytes of the data each, as many as one sendmmsg takes;
@@ -351,19 +364,24 @@ static int64_t lc_send_pieces(int fd, const char *data, size_t length, const cha
 }
 
 /* Lines of the data behind `full`, the parts of one with more than limit bytes, and what has no end,
-   behind `partial`, each ended by a newline; -ENOBUFS: they need more than the room. */
+   behind `partial`, each ended by a newline; -ENOBUFS: they may need more than the room, or a head has
+   more than 64 bytes. */
 static int64_t lc_frame_lines(const char *data, size_t length, const char *full, const char *partial,
                               size_t head, size_t limit, char *out, size_t room) {
-    const char *end = data + length, *newline;
-    char *to = out;
-    for (; data < end; data = newline) {
+    const char *end = data + length;
+    char *to = out, heads[2][64] = {0}; /* of a size that is copied without a call */
+    if (head > sizeof heads[0]) return -ENOBUFS;
+    memcpy(heads[0], partial, head);
+    memcpy(heads[1], full, head);
+    while (data < end) {
         size_t text = (size_t)(end - data) <= limit ? (size_t)(end - data) : limit + 1;
         const char *found = memchr(data, '\n', text);
-        text = found ? (size_t)(found - data) : text > limit ? limit : text;
-        if (room - (size_t)(to - out) < head + text + 1) return -ENOBUFS;
-        to = mempcpy(mempcpy(to, found ? full : partial, head), data, text);
-        *to++ = '\n';
-        newline = data + text + (found != NULL);
+        text = found ? (size_t)(found - data) + 1 : text > limit ? limit : text;
+        if (room - (size_t)(to - out) < sizeof heads[0] + text + 1) return -ENOBUFS;
+        memcpy(to, heads[found != NULL], sizeof heads[0]);
+        to = mempcpy(to + head, data, text);
+        data += text;
+        if (!found) *to++ = '\n';
     }
     return to - out;
 }

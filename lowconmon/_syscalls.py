@@ -303,20 +303,27 @@ def read_only_data(fd: "Fd", size: int) -> bytes:
     return bytes(_ffi.buffer(data, _call(_lib.lc_read_only_data, _fd(fd), data, size)))
 
 
+def read_all(fd: "Fd", size: int) -> bytes:
+    """Read until there is no more, or *size* bytes (read(2)). OSError: the first read failed."""
+    data = _new_buffer("char[]", size)
+    return bytes(_ffi.buffer(data, _call(_lib.lc_read_all, _fd(fd), data, size)))
+
+
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
     whole = [b"".join(message) for message in messages[:64]]
     return send_joined(fd, b"".join(whole), list(map(len, whole)), flags)
 
 
-def send_joined(fd: "Fd", data: bytes, sizes: "Sequence[int]", flags: int = 0) -> int:
-    """Send the messages of these *sizes* that *data* is made of, as sendmmsg does (sendmmsg(2)).
+def send_joined(fd: "Fd", data: "Buffer", sizes: "Sequence[int]", flags: int = 0) -> int:
+    """Send the messages of these *sizes* that *data* is made of; return how many (sendmmsg(2)).
 
     Raises OSError: EINVAL where *data* has fewer bytes.
     """
-    if sum(sizes) > len(data):
+    view = _ffi.from_buffer(data)
+    if sum(sizes) > len(view):
         raise OSError(_errno.EINVAL, _os.strerror(_errno.EINVAL))
-    return _call(_lib.lc_sendmmsg, _fd(fd), data, sizes, len(sizes), flags)
+    return _call(_lib.lc_sendmmsg, _fd(fd), view, sizes, len(sizes), flags)
 
 
 def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:
@@ -385,12 +392,12 @@ def malloc_trim(pad: int = 0) -> bool:
     return bool(_call(_lib.lc_malloc_trim, pad))
 
 
-def _frame_lines(data: bytes, full: bytes, partial: bytes, limit: int) -> bytes:
-    """As pure.records.frame_lines, in one pass; b"" where the lines are so short that it is of no use.
+def _frame_lines(data: bytes, full: bytes, partial: bytes, limit: int) -> memoryview:
+    """As pure.records.frame_lines, in one pass; nothing where lines are too short or a head too long.
 
     Both heads have the same length. No call of the kernel, so no part of the interface.
     """
     room = 3 * len(data) + 8 * len(full)
     out = _new_buffer("char[]", room)
     size = _lib.lc_frame_lines(data, len(data), full, partial, len(full), limit, out, room)
-    return bytes(_ffi.buffer(out, max(size, 0)))
+    return memoryview(_ffi.buffer(out, max(size, 0)))

@@ -16,11 +16,13 @@ from .rooms.diagnostics import Diagnostics as Diagnostics
 from .rooms.logs import Logs as Logs
 from .rooms.process import Process as Process
 
+Buffer: TypeAlias = bytes | memoryview
+
 class Records(Protocol):
     """A format of log files: K8sRecords or JsonRecords."""
 
     counts: dict[bytes, int]
-    def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes: ...
+    def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> Buffer: ...
     def finish(self, now_ns: int) -> bytes: ...
     @staticmethod
     def stream_of(record: bytes) -> bytes: ...

@@ -6,7 +6,7 @@ what one read brought is formatted at once, so a text without newline is a P, an
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .._typing import Buffer, Callable
 
 MAX_TEXT = 8192
 _STAMP = b"0000-00-00T00:00:00.000000000"
@@ -42,13 +42,13 @@ class K8sRecords:
 
     __slots__ = ("_minute", "_quick", "_stamp", "counts")
 
-    def __init__(self, quick: "Callable[[bytes, bytes, bytes, int], bytes] | None" = None) -> None:
+    def __init__(self, quick: "Callable[[bytes, bytes, bytes, int], Buffer] | None" = None) -> None:
         """*quick*: does what `frame_lines` does, where it can."""
         self.counts: dict[bytes, int] = {}  # records of each stream
         self._quick = quick
         self._minute, self._stamp = (-1, 0), b""  # of the last record; offset; all but its seconds
 
-    def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> bytes:
+    def format(self, stream: bytes, now_ns: int, utc_offset: int, data: bytes) -> "Buffer":
         """Return the records of what one read brought from *stream* at *now_ns*."""
         minute, rest_ns = divmod(now_ns + utc_offset * 1_000_000_000, 60_000_000_000)
         if (minute, utc_offset) != self._minute:
@@ -56,7 +56,7 @@ class K8sRecords:
             self._stamp = whole[:-18] + b"%02d.%09d" + whole[-6:] + b" "
         head = self._stamp % divmod(rest_ns, 1_000_000_000) + stream
         if 0 <= data.find(b"\n") == len(data) - 1 <= MAX_TEXT:  # one line: the usual case
-            records = head + b" F " + data
+            records: Buffer = head + b" F " + data
         else:
             given = data, head + b" F ", head + b" P ", MAX_TEXT
             records = (self._quick and self._quick(*given)) or frame_lines(*given)

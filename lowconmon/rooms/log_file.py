@@ -18,7 +18,7 @@ from .rotation import OPEN_FLAGS, Refused, Rotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Diagnostics, Loop, Records, Tally
+    from .._typing import Buffer, Callable, Diagnostics, Loop, Records, Tally
 
 _TAIL = 1 << 17  # bytes; a whole record, of either format, is shorter
 _RETRY_MS = 100
@@ -56,7 +56,7 @@ class LogFile:
         self._rotation, self._size_max, self._total_max = rotation, size_max, total_max
         self._drops = drops  # what the disk does not take at once
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
-        self._held = b""  # records that wait
+        self._held: Buffer = b""  # records that wait
         self._begun = 0  # bytes of the first of them that are in the file already
         self._lost = Losses()
         self._told = Losses()  # what the first of the held records tells, if that is a notice
@@ -143,10 +143,11 @@ class LogFile:
         if was_full:
             self.on_room()
 
-    def _add(self, records: bytes, stream: bytes = b"") -> None:
+    def _add(self, records: "Buffer", stream: bytes = b"") -> None:
         if self._fd < 0 or not records:
             return
         if self._total_max > 0:  # the record that crosses it is the last one
+            records = bytes(records)
             left = self._total_max - self._total
             if len(records) > left:
                 whole = records.find(b"\n", left - 1) + 1 if left > 0 else 0
@@ -155,7 +156,8 @@ class LogFile:
                 records = records[:whole]
             self._total += len(records)
         kept = len(self._held)
-        self._held = (self._held or self._tell()) + records
+        before = bytes(self._held) or self._tell()
+        self._held = before + records if before else records  # which is not copied, but written
         if kept > _MAX_DRAINED or (self._begun and self._drops and self._regular):
             self._give_up(kept, stream)
         elif not kept:
@@ -163,7 +165,7 @@ class LogFile:
 
     def _give_up(self, kept: int = 0, stream: bytes = b"") -> None:
         """Lose what is held behind the first *kept* bytes; all of it is of *stream*, if given."""
-        lost, self._held = self._held[kept:], self._held[:kept]
+        lost, self._held = bytes(self._held[kept:]), bytes(self._held[:kept])
         if not kept:
             self._begun = 0
             if self._told:  # a notice that was not written is no loss, but what it tells is
@@ -188,7 +190,7 @@ class LogFile:
         self._told, self._lost = self._lost, Losses()
         now_ns, fresh = time.time_ns(), type(self._records)()
         text = self._told.notice(b"records")
-        return fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text)
+        return bytes(fresh.format(b"stderr", now_ns, _utc_offset(now_ns), text))
 
     def _is_ours(self) -> bool:
         """Tell whether the file at the path is the one that we write; OSError but ENOENT."""
@@ -251,7 +253,7 @@ class LogFile:
         if self._begun and self._regular:
             self._cut_off()
         if refused:
-            kept = self._held.find(b"\n") + 1 if self._begun and self._regular else 0
+            kept = bytes(self._held).find(b"\n") + 1 if self._begun and self._regular else 0
             if self._begun and not kept:  # a FIFO keeps it for its next reader
                 self._ends_open = True
             self._give_up(kept, stream)
@@ -298,8 +300,10 @@ class LogFile:
             if not count:  # a file system that lies
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             self._size += count
-            whole = self._held.rfind(b"\n", 0, self._begun + count) + 1
-            self._held, self._begun = self._held[whole:], self._begun + count - whole
+            begun, whole = self._begun + count, len(self._held)
+            if begun < whole:
+                whole = bytes(self._held).rfind(b"\n", 0, begun) + 1
+            self._held, self._begun = bytes(self._held[whole:]), begun - whole
             if whole:
                 self._told.clear()
 
@@ -309,9 +313,9 @@ class LogFile:
         limited = self._size_max > 0 and self._regular
         if not limited or left >= len(self._held) or time.monotonic_ns() < self._put_off_until_ns:
             return len(self._held)
-        end = self._held.rfind(b"\n", 0, max(left, 0)) + 1
+        end = bytes(self._held).rfind(b"\n", 0, max(left, 0)) + 1
         if not end and (self._begun or self._size <= 0):
-            end = self._held.find(b"\n") + 1  # larger than the limit: a file for it alone
+            end = bytes(self._held).find(b"\n") + 1  # larger than the limit: a file for it alone
         return end
 
     def _begin_fresh(self) -> None:

@@ -15,7 +15,7 @@ HEADS = (
 
 
 def quick(data: bytes, full: bytes, partial: bytes, limit: int) -> bytes:
-    return _syscalls._frame_lines(data, full, partial, limit)  # noqa: SLF001 - it is what is tested
+    return bytes(_syscalls._frame_lines(data, full, partial, limit))  # noqa: SLF001 - tested
 
 
 @given(st.lists(st.binary(max_size=40)).map(b"\n".join), st.integers(1, 12), st.binary(max_size=9))
@@ -43,3 +43,8 @@ def test_long_lines_are_cut_where_the_reference_cuts_them(size: int, end: bytes)
 def test_only_very_short_lines_are_left_to_the_reference(line: bytes) -> None:
     data = (line + b"\n") * 800
     assert quick(data, *HEADS, MAX_TEXT) == (frame_lines(data, *HEADS, MAX_TEXT) if line else b"")
+
+
+def test_heads_that_are_too_long_for_it_are_left_to_the_other() -> None:
+    assert quick(b"text\n", b"F" * 64, b"P" * 64, 8192) == b"F" * 64 + b"text\n"
+    assert quick(b"text\n", b"F" * 65, b"P" * 65, 8192) == b""

@@ -400,6 +400,18 @@ def _recv_fds(things: Things) -> Call:
 
 
 @case
+def _read_all(things: Things) -> Call:
+    a, b = things.pair()
+    os.set_blocking(b, False)
+
+    def call() -> None:
+        syscalls.send(a, b"data")
+        assert syscalls.read_all(b, 65536) == b"data"
+
+    return both(call, failing(syscalls.read_all, b, 10))
+
+
+@case
 def _read_only_data(things: Things) -> Call:
     a, b = things.pair()
     os.set_blocking(b, False)

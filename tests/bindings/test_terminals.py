@@ -112,3 +112,39 @@ def test_the_last_slave_closed_is_told_as_a_hang_up_of_the_master(pty: tuple[int
     with pytest.raises(OSError, match=r".") as caught:
         syscalls.read(master, 1)
     assert caught.value.errno == errno.EIO
+
+
+def test_a_terminal_is_read_until_it_is_empty(
+    pty: tuple[int, int], handle: Callable[[int], Any]
+) -> None:
+    master, slave = pty
+    syscalls.set_oflag(slave, 0)
+    os.set_blocking(master, False)
+    os.set_blocking(slave, False)
+    sent = 0
+    while sent < 20_000:  # a terminal gives 4 KiB at a time
+        sent += os.write(slave, bytes([65 + sent % 26]) * min(1000, 20_000 - sent))
+    received = b""
+    while len(received) < sent:
+        wait_for(master)
+        received += syscalls.read_all(handle(master), 12_345)
+    assert [received[at] for at in range(0, sent, 1000)] == [
+        65 + at % 26 for at in range(0, sent, 1000)
+    ]
+    with pytest.raises(BlockingIOError):
+        syscalls.read_all(master, 10)
+
+
+def test_reading_all_stops_at_the_size_the_end_and_an_error(own: Own) -> None:
+    reading, writing = own(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+    os.write(writing, b"12345")
+    assert syscalls.read_all(reading, 0) == b""
+    assert syscalls.read_all(reading, 3) == b"123"
+    assert syscalls.read_all(reading, 1 << 20) == b"45"  # the EAGAIN behind it is the next one's
+    with pytest.raises(BlockingIOError):
+        syscalls.read_all(reading, 1)
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.read_all(writing, 1)
+    assert caught.value.errno == errno.EBADF
+    os.dup2(own(os.open("/dev/null", os.O_RDONLY)), reading)
+    assert syscalls.read_all(reading, 10) == b""

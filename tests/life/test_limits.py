@@ -78,7 +78,7 @@ def write(room: LogFile, text: bytes) -> bytes:
     """Log a line and return its record."""
     now_ns = time.time_ns()
     room.write(b"stdout", now_ns, text + b"\n")
-    return K8sRecords().format(b"stdout", now_ns, time.localtime().tm_gmtoff, text + b"\n")
+    return bytes(K8sRecords().format(b"stdout", now_ns, time.localtime().tm_gmtoff, text + b"\n"))
 
 
 # Logs

@@ -118,7 +118,7 @@ def test_every_byte_is_read_back(byte: int) -> None:
 def test_the_time_is_utc_with_nine_digits(ns: int) -> None:
     record = JsonRecords().format(b"stdout", ns, -34_200, b"x")
     assert record.endswith(b'.%09dZ"}\n' % (ns % 10**9))
-    there = K8sRecords().format(b"stdout", ns, 0, b"x")[:29]
+    there = bytes(K8sRecords().format(b"stdout", ns, 0, b"x")[:29])
     assert json.loads(record)["time"].encode() == there + b"Z"
 
 
@@ -343,7 +343,7 @@ def test_records_are_counted_as_they_are_made(reads: list[tuple[bytes, bytes]]) 
     for records in (K8sRecords(), JsonRecords()):
         made: dict[bytes, int] = {}
         for stream, data in reads:
-            found = records.format(stream, NOW_NS, HERE, data[:65536])
+            found = bytes(records.format(stream, NOW_NS, HERE, data[:65536]))
             made[stream] = made.get(stream, 0) + found.count(b"\n")
         for record in records.finish(NOW_NS).splitlines(keepends=True):
             made[records.stream_of(record)] += 1

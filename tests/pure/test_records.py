@@ -304,7 +304,7 @@ def test_the_format_of_logs_is_all_of_this() -> None:
     records = K8sRecords()
     now_ns, offset = 1_795_444_200_776_455_356, 3600
     for stream in (b"stdout", b"stderr"):
-        record = records.format(stream, now_ns, offset, b"text\n")
+        record = bytes(records.format(stream, now_ns, offset, b"text\n"))
         assert record == format_records(b"text\n", stamp(now_ns, offset), stream)
         assert records.stream_of(record) == stream
     assert records.finish(now_ns) == b""

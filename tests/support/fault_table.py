@@ -54,6 +54,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("keep_effective", "", "EPERM", ""),
     # A pipe cannot fail; if it does, SIGPIPE may end the container. A terminal fails so in time.
     ("read", "stdio", "EAGAIN EIO =1", "lost crash signalled"),
+    ("read_all", "", "EAGAIN EIO =1", "lost crash signalled"),
     ("read", "fifos", "EAGAIN =1", ""),
     ("read", "process.py-exec_error", "EAGAIN", ""),
     ("read", "process.py-read_small", "EIO ESRCH ESTALE", ""),
