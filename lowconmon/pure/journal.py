@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 8192
 MAX_QUEUED = 1 << 20
-MAX_BATCH = 64  # datagrams, as many as one sendmmsg takes
-_BATCH_BYTES = 1 << 18  # of the fields that all entries have: labels may be long
+MAX_BATCH = 512  # datagrams, as many as systemd lets a socket queue
+_BATCH_BYTES = 1 << 18  # and of the fields that all entries have: labels may be long
 _OVERHEAD = 128  # bytes that a piece costs beside its text
 _PRIORITIES = {b"stdout": b"6", b"stderr": b"3"}  # `podman logs` gives up at any other
 
@@ -107,7 +107,7 @@ class Entries:
         """Return the next datagrams, MAX_BATCH at most, none when nothing waits."""
         data, sizes = list[bytes](), list[int]()
         self._tell()
-        while self._queue and len(sizes) < self._batch:
+        while self._queue and len(sizes) < self._batch and sum(map(len, data)) < _BATCH_BYTES:
             stream, (number, text) = self._queue.pop(0)
             self.size -= len(text) + _OVERHEAD
             if partial := not text.endswith(b"\n"):

@@ -14,11 +14,11 @@ from ..pure.journal import Entries, common_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Callable, Diagnostics, Loop, Sequence, Tally
+    from .._typing import Buffer, Callable, Diagnostics, Loop, Sequence, Tally
 
 SOCKET = b"/run/systemd/journal/socket"
 _MAX_HELD = 65536  # bytes held before the container must wait
-_MAX_TURN = 16  # batches sent before others have their turn
+_MAX_TURN = 2  # batches sent before others have their turn
 _RETRY_MS, _HANG_MS = 100, 5000
 _SEALS = (
     _syscalls.F_SEAL_SHRINK | _syscalls.F_SEAL_GROW | _syscalls.F_SEAL_WRITE | _syscalls.F_SEAL_SEAL
@@ -52,7 +52,8 @@ class Journal:
             fields, mark_partial=mark_partial, prefix_is_priority=prefix_is_priority
         )
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
-        self._data, self._batch = b"", list[int]()  # to be sent first: datagrams, and their sizes
+        self._data: Buffer = b""  # datagrams to be sent first, one behind the other
+        self._batch: list[int] = []  # their sizes
         self._fd, self._lost = -1, 0  # messages that were warned about
         self._closed = self._hangs = self._met = False
         self._retry = self._patience = loop.call_later(0, int)
@@ -67,7 +68,8 @@ class Journal:
 
     def tally(self) -> "Tally":
         """Return messages and losses of each stream, bytes that wait, rotations."""
-        return self._entries.counts, {b"": self._entries.lost}, self._entries.size, 0
+        lost, waiting = {b"": self._entries.lost}, self._entries.size + len(self._data)
+        return self._entries.counts, lost, waiting, 0
 
     def write(self, stream: bytes, _now_ns: int, data: bytes) -> None:
         """Send what one read brought from *stream*; the journal has its own time stamps."""
@@ -143,7 +145,7 @@ class Journal:
                 if not self._batch:
                     break
                 sent = self._send()
-                self._data = self._data[sum(self._batch[:sent]) :]
+                self._data = memoryview(self._data)[sum(self._batch[:sent]) :]
                 del self._batch[:sent]
                 progress = True
             self._take()
@@ -181,7 +183,7 @@ class Journal:
         self._fd = self._loop.discard(self._fd)  # journald was started anew, with a new socket
         return self._send()
 
-    def _send_sealed(self, datagram: bytes) -> int:
+    def _send_sealed(self, datagram: "Buffer") -> int:
         """Send one that is larger than the socket takes as a file that nobody can change."""
         fd = _syscalls.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:

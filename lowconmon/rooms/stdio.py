@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
 READ_SIZE = 1 << 17
-_TERMINAL_READ = 8192  # bytes at a time
 _FEW = 1 << 15  # bytes; a read that brings fewer ...
 _REST_MS, _REST_NS = 1, 1_000_000  # ... so soon after the last one is followed by a rest
 _WIDE = 1 << 18  # bytes that a pipe under load holds
 _MAX_HELD = 1 << 22  # bytes a stream, before the start succeeded; the last ones count
 _QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
 _HANGUP_MS = 100
-_KEPT = 1 << 21  # bytes of freed memory that are kept under load; most reads need 200 KiB
+_KEPT = 1 << 21  # bytes of freed memory that are kept under load; most reads need 600 KiB
 _MAPPED = 1 << 19  # what is larger is not kept: the most that a 32-bit C library lets us say
 _LOAD = 1 << 20  # bytes read since it was given back that make it worth a look
 _CALM_MS = 1000
@@ -128,15 +127,21 @@ class Stdio:
         if self._paused and not self._drained:
             self._loop.remove(stream.fd)
         elif stream.fd >= 0:
-            self._loop.add_reader(stream.fd, lambda: self._read(stream))
+            self._loop.add_reader(stream.fd, lambda: self._read_some(stream))
 
-    def _read(self, stream: Stream) -> bool:
-        """Read once; return whether there may be more."""
+    def _read_some(self, stream: Stream) -> None:
+        """Read until there is less than we ask for, or others should have their turn."""
+        turns = 4
+        while turns and self._read(stream) == READ_SIZE and not self._paused:
+            turns -= 1
+
+    def _read(self, stream: Stream) -> int:
+        """Read once; return how many bytes that brought."""
         try:
-            read = _read_terminal if stream.terminal else _syscalls.read
+            read = _syscalls.read_all if stream.terminal else _syscalls.read
             data = read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             if error.errno != errno.EIO or not stream.terminal:
                 raise
@@ -145,24 +150,24 @@ class Stdio:
             if self._drained is None:
                 self._loop.remove(stream.fd)
                 self._loop.call_later(_HANGUP_MS, lambda: self._resume(stream))
-                return False
+                return 0
             data = b""
         if not data:
             stream.fd = self._loop.discard(stream.fd)
             self._check_drained()
-            return False
+            return 0
         soon = self._account(stream, len(data))
         if not self._holding:
             awaited = self._deliver(stream, time_ns(), data)
-            if soon and len(data) < _FEW and not (awaited or stream.terminal or self._drained):
+            if soon and len(data) < _FEW and not (awaited or self._drained):
                 self._loop.remove_reader(stream.fd)
                 self._loop.call_later(_REST_MS, lambda: self._resume(stream))
-            return True
+            return len(data)
         stream.held.append((time_ns(), data))
         stream.held_bytes += len(data)
         while stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
-        return True
+        return len(data)
 
     def _account(self, stream: Stream, size: int) -> bool:
         """Count what was read, and fit the pipe to the load; tell whether it came soon."""
@@ -205,14 +210,3 @@ class Stdio:
             drained()
         else:
             self._loop.call_later((until - now) / 1_000_000, self._check_drained)
-
-
-def _read_terminal(fd: int, size: int) -> bytes:
-    """Read what is there, up to *size* bytes, of a terminal, which gives 4 KiB at a time."""
-    pieces = [_syscalls.read(fd, _TERMINAL_READ)]
-    try:
-        while pieces[-1] and len(pieces) < size // _TERMINAL_READ:
-            pieces.append(_syscalls.read(fd, _TERMINAL_READ))
-    except OSError:  # EAGAIN, EIO: the next read meets it again
-        return b"".join(pieces)
-    return b"".join(pieces)

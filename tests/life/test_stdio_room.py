@@ -12,7 +12,7 @@ import pytest
 
 from lowconmon.loop import Loop
 from lowconmon.rooms import process, stdio
-from lowconmon.rooms.stdio import Stdio
+from lowconmon.rooms.stdio import READ_SIZE, Stdio
 from tests.support.cgroups import MemoryGroup
 from tests.support.life import Life, wait_until
 
@@ -29,6 +29,7 @@ class Place:
         monkeypatch.setattr(stdio, "monotonic_ns", lambda: self.now_ns)
         self.loop, self.seen = Loop(), list[bytes]()
         self.awaited = awaited
+        self.after: Callable[[], bool] = bool  # called with each read
         self.room = Stdio(self.loop, self._deliver)
         reader, self.writer = os.pipe()
         self.reader = reader
@@ -38,7 +39,7 @@ class Place:
     def _deliver(self, _: object, __: int, data: bytes) -> bool:
         self.seen.append(data)
         self.loop.stop()
-        return self.awaited
+        return self.after() or self.awaited
 
     def put(self, data: bytes, *, after_ns: int = 1000) -> None:
         """Write, and let the room read it."""
@@ -96,6 +97,26 @@ def test_there_is_no_rest_where_it_would_delay_or_not_pay(
     place.put(b"first\n", after_ns=10**9)
     place.put(data, after_ns=after_ns)
     assert not place.rests()
+
+
+@pytest.mark.parametrize("paused_after", [0, 1, 3])
+def test_a_flood_is_read_on_for_four_reads_or_until_a_pause(
+    new_place: Callable[..., Place], paused_after: int
+) -> None:
+    place = new_place()
+    fcntl.fcntl(place.writer, fcntl.F_SETPIPE_SZ, 8 * READ_SIZE)
+
+    def pause() -> bool:
+        if len(place.seen) == paused_after:
+            place.room.pause(paused=True)
+        return False
+
+    place.after = pause
+    place.put(bytes(8 * READ_SIZE))
+    assert [len(data) for data in place.seen] == [READ_SIZE] * (paused_after or 4)
+    place.room.pause(paused=False)
+    while sum(map(len, place.seen)) < 8 * READ_SIZE:
+        place.loop.run()
 
 
 def test_a_rest_ends_with_a_pause_a_drain_and_the_end(new_place: Callable[..., Place]) -> None:

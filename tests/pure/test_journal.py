@@ -308,7 +308,7 @@ def test_a_value_with_newlines_has_its_length_in_little_endian_before_it() -> No
 @pytest.mark.contract("JRN-8")
 def test_datagrams_come_in_batches_and_in_order() -> None:
     entries = make()
-    numbers = [b"%d" % number for number in range(200)]
+    numbers = [b"%d" % number for number in range(3 * MAX_BATCH + 8)]
     for number in numbers[:100]:
         entries.add(b"stdout", number + b"\n")
     entries.add(b"stdout", b"".join(number + b"\n" for number in numbers[100:]))
@@ -316,7 +316,7 @@ def test_datagrams_come_in_batches_and_in_order() -> None:
     while batch := batch_of(entries):
         sizes.append(len(batch))
         texts += [text for *_, text in messages(batch)]
-    assert sizes == [64, 64, 64, 8]
+    assert sizes == [MAX_BATCH] * 3 + [8]
     assert texts == numbers
 
 
