@@ -82,12 +82,8 @@ class Attach:
     def unlink(self) -> None:
         """Remove the socket, or a stale one, and the link; who is attached stays."""
         for path, directory_fd in ((b"attach", self._directory_fd), (self._link, None)):
-            try:
-                if path and directory_fd != -1:
-                    _syscalls.unlink(path, dir_fd=directory_fd)
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    self._diagnostics.warn("Failed to remove attach socket", error)
+            if path and directory_fd != -1:
+                self._diagnostics.remove("attach socket", path, directory_fd)
 
     def deliver(self, packet_type: bytes, data: bytes) -> bool:
         """Queue *data* for every client and send what they take; tell whether there is any."""

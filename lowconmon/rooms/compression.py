@@ -5,7 +5,6 @@ name that counts. What it has proved whole gets the name `.N.gz`, whatever N the
 and only then does the original go. A crash leaves `.gz.tmp`, or a backup that is there twice.
 """
 
-import errno
 import posix as os
 
 from .. import __path__ as _home, _syscalls
@@ -64,7 +63,7 @@ class Compression:
         self._closed = True
         if self.process and self.process.pidfd >= 0:
             self.process.signal(_syscalls.SIGKILL)
-            self._remove_temporary()
+            self._diagnostics.remove("a temporary file", self._temporary)
 
     detach = close
 
@@ -75,7 +74,7 @@ class Compression:
         try:
             name = self._oldest()
             if name:
-                self._remove_temporary()
+                self._diagnostics.remove("a temporary file", self._temporary)
                 fds.append(_syscalls.open(name, _BACKUP))
                 status = _syscalls.fstat(fds[0])
                 self._identity = status.st_dev, status.st_ino
@@ -84,14 +83,11 @@ class Compression:
                 made = _syscalls.fstat(fds[1])
                 self._made = made.st_dev, made.st_ino
                 self.process = self._start_process(
-                    _COMMAND,
-                    self._ended,
-                    stdio=(*fds, -1),
-                    death_signal=_syscalls.SIGKILL,
+                    _COMMAND, self._ended, stdio=(*fds, -1), death_signal=_syscalls.SIGKILL
                 )
         except OSError as error:
             self._diagnostics.warn("Failed to compress a rotated log", error)
-            self._remove_temporary()
+            self._diagnostics.remove("a temporary file", self._temporary)
         for fd in fds:
             self._loop.discard(fd)
 
@@ -125,7 +121,7 @@ class Compression:
                 self._missed = not placed
         except OSError as failure:  # ENOENT: a kubelet has tidied up
             self._diagnostics.warn("Failed to compress a rotated log", failure)
-        self._remove_temporary()
+        self._diagnostics.remove("a temporary file", self._temporary)
         if again:  # else the next rotation tries again what has failed
             self.start()
 
@@ -144,10 +140,3 @@ class Compression:
                 _syscalls.unlink(name)
                 return True
         return False  # it was the oldest, or another has replaced it
-
-    def _remove_temporary(self) -> None:
-        try:
-            _syscalls.unlink(self._temporary)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                self._diagnostics.warn("Failed to remove a temporary file", error)

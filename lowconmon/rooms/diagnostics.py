@@ -3,6 +3,7 @@
 The same complaint is said at most once a minute, with a count of what was held back.
 """
 
+import errno
 import posix as os
 import time
 
@@ -67,6 +68,14 @@ class Diagnostics:
     def debug(self, text: str, error: OSError | None = None) -> None:
         """Say what only someone who looks for a fault wants to know."""
         self._say(DEBUG, text, error)
+
+    def remove(self, what: str, name: bytes, directory_fd: int | None = None) -> None:
+        """Remove a file that may be there; say why it stays."""
+        try:
+            _syscalls.unlink(name, dir_fd=directory_fd)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self.warn(f"Failed to remove {what}", error)
 
     def crash(self, error: BaseException) -> None:
         """Leave the traceback of an unexpected exception in syslog and the bundle."""

@@ -67,12 +67,8 @@ class Notify:
     def detach(self) -> None:
         """Remove the socket; what is held may still go out."""
         self._fd = self._loop.discard(self._fd)
-        try:
-            if self._directory_fd >= 0:
-                _syscalls.unlink(_NAME, dir_fd=self._directory_fd)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                self._diagnostics.warn("Failed to remove notify socket", error)
+        if self._directory_fd >= 0:
+            self._diagnostics.remove("notify socket", _NAME, self._directory_fd)
         self._directory_fd = self._loop.discard(self._directory_fd)
         if not self._held:
             self._manager_fd = self._loop.discard(self._manager_fd)

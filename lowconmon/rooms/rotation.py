@@ -82,9 +82,8 @@ class Rotation:
 
     def sync(self) -> None:
         """Put names and the youngest backup, if they are new, on stable storage. Raises OSError."""
-        for path in (
-            (self._directory or b".", self._path + b".1") if self.count and self.backups else ()
-        ):
+        paths = (self._directory or b".", self._path + b".1")
+        for path in paths if self.count and self.backups else ():
             try:
                 fd = _syscalls.open(path, _LOOK)
             except FileNotFoundError:  # compressed, or another's now

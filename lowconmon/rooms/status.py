@@ -5,7 +5,6 @@ Nothing depends on it and nothing blocks: at most MAX_CLIENTS are waited for, th
 one more comes, and 100 a second are let in.
 """
 
-import errno
 import posix as os
 
 from .. import _syscalls
@@ -46,7 +45,7 @@ class StatusSocket:
         self._directory_fd = directory_fd
         if directory_fd < 0:
             return
-        self._unlink()
+        self._diagnostics.remove("status socket", b"status", directory_fd)
         try:
             kind = _syscalls.SOCK_SEQPACKET | _syscalls.SOCK_NONBLOCK
             self._fd = _syscalls.socket(_syscalls.AF_UNIX, kind)
@@ -62,18 +61,11 @@ class StatusSocket:
         """Remove the socket; who has not asked yet gets no answer."""
         if self._fd >= 0:
             self._fd = self._loop.discard(self._fd)
-            self._unlink()
+            self._diagnostics.remove("status socket", b"status", self._directory_fd)
         while self._clients:
             self._loop.discard(self._clients.pop())
 
     detach = close
-
-    def _unlink(self) -> None:
-        try:
-            _syscalls.unlink(b"status", dir_fd=self._directory_fd)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                self._diagnostics.warn("Failed to remove status socket", error)
 
     def _accept(self) -> None:
         self._loop.remove(self._fd)  # for a pause: a flood costs little
