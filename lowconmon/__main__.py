@@ -26,7 +26,7 @@ def main() -> None:
     else:
         ending = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
-        gc.disable()  # until all modules have run: launch enables it
+        gc.disable()  # until all modules have run: the monitor enables it
     fd = os.open("/dev/null", os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)  # noqa: FBT003 - os's own argument
@@ -49,6 +49,7 @@ def main() -> None:
 
 def _load() -> "type[Monitor]":
     from .monitor import Monitor
+    from .rooms import exit_record, oom, status  # noqa: F401 - an upgrade may take them away
 
     return Monitor
 

@@ -5,7 +5,6 @@ manager must see fail fails before the fork.
 """
 
 import errno
-import gc
 import posix as os
 import sys
 
@@ -77,7 +76,6 @@ def _launch(
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)
-    gc.enable()
     pipes = (sync_fd, start_fd, attach_fd)
     monitor = new_monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
     monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]

@@ -6,6 +6,7 @@ runtime.
 """
 
 import errno
+import gc
 import posix as os
 
 from . import _syscalls
@@ -14,14 +15,11 @@ from .pure import answers, lifecycle
 from .pure.runtime import find_variable
 from .rooms import process
 from .rooms.attach import Attach
-from .rooms.exit_record import ExitRecord
 from .rooms.fifos import ControlFifos
 from .rooms.notify import Notify
-from .rooms.oom import Oom
 from .rooms.process import Process
 from .rooms.reports import MessagePipe
 from .rooms.runtime import Runtime
-from .rooms.status import StatusSocket
 from .rooms.stdio import Stdio, Stream
 from .rooms.terminal import Terminal
 
@@ -29,10 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._typing import Any, Callable, Diagnostics, Logs, Options, Sequence
 
-_CAPABILITIES = (  # docs/security.md tells what for
-    *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
-    *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
-)
 _STALL_VARIABLE = b"LOWCONMON_ATTACH_STALL_TIMEOUT"
 
 
@@ -77,22 +71,17 @@ class Monitor:
         self._notify = Notify(loop, diagnostics)
         self._sync_pipe = MessagePipe(loop, diagnostics, sync_fd)
         self._passthrough = bool(passed_fds)
-        self._status_socket = StatusSocket(loop, diagnostics, options, self._describe)
         self._pid = self._status = -1
         self._timed_out = self._crashed = False
         self._signal = 0  # to pass on
         self._todo: list[Callable[[], object]] = []  # what lifecycle asked for
         self._unfinished = {"clients", "exit command", "logs"}
-        self._exit_record = ExitRecord(loop, diagnostics, options, self._describe_end)
-        places = [place for place in (options.persist_dir, options.bundle) if place is not None]
-        self._oom = Oom(loop, diagnostics, [place + b"/oom" for place in places])
 
     def run(self) -> int:
         """Live the container's life; return the exit status for our own process."""
         try:
             self._loop.add_signals(process.SIGNALS, self._signalled)
             console = self._set_up()
-            self._status_socket.listen(self._diagnostics.bundle_fd)
             self._runtime.start(console, self._start_fd, self._runtime_ended)
         except (OSError, ValueError, RuntimeError) as error:
             self._runtime.fail(f"{self._runtime.failure}: {getattr(error, 'strerror', error)}")
@@ -100,6 +89,7 @@ class Monitor:
                 self._do_report_failure()
                 return self._status
             self._post("runtime_failed")  # as if the runtime had found out
+        self._prepare_life()
         for fd in self.inherited_fds:  # they were for the runtime alone
             os.set_inheritable(fd, False)  # noqa: FBT003 - os's own argument
         self._loop.run()
@@ -150,6 +140,19 @@ class Monitor:
             attach_pipe.send(answers.message("data", 0))
         attach_pipe.close()
         return console
+
+    def _prepare_life(self) -> None:
+        """Make what only a life needs, for the runtime takes longer than that."""
+        from .rooms.exit_record import ExitRecord
+        from .rooms.oom import Oom
+        from .rooms.status import StatusSocket
+
+        loop, diagnostics, options = self._loop, self._diagnostics, self._options
+        places = [place for place in (options.persist_dir, options.bundle) if place is not None]
+        self._oom = Oom(loop, diagnostics, [place + b"/oom" for place in places])
+        self._exit_record = ExitRecord(loop, diagnostics, options, self._describe_end)
+        self._status_socket = StatusSocket(loop, diagnostics, options, self._describe)
+        self._status_socket.listen(diagnostics.bundle_fd)
 
     def _variable(self, name: bytes) -> bytes:
         return find_variable(self._as_started["environment"], name)[1]
@@ -241,8 +244,7 @@ class Monitor:
         return {**process.describe_end(self._container, self._status, **how), "log": log}
 
     def _answer(self, number: int, text: bytes = b"") -> None:
-        options = self._options
-        name = answers.key(api_version=options.api_version, exec_session=options.exec)
+        name = answers.key(api_version=self._options.api_version, exec_session=self._options.exec)
         self._sync_pipe.send(answers.message(name, number, text))
 
     def _finished(self, part: str) -> None:
@@ -274,7 +276,7 @@ class Monitor:
             self._answer(self._pid)
 
     def _do_report_failure(self) -> None:
-        self._status, self._exit_record.paths = 1, []
+        self._status = 1
         self._terminal.close()
         self._answer(
             -1, self._stdio.held_tail(answers.MAX_MESSAGE) or self._runtime.failure.encode()
@@ -286,12 +288,10 @@ class Monitor:
         self._stdio.release()
 
     def _do_confine(self) -> None:
-        try:
-            _syscalls.keep_effective(_CAPABILITIES)
-        except OSError as error:  # a security module's choice
-            self._diagnostics.debug("Failed to give up capabilities", error)
+        process.confine(self._diagnostics)
 
     def _do_watch(self) -> None:
+        self._loop.call_later(100, gc.enable)  # whose first look goes through all that there is
         if self._options.timeout > 0:
             self._loop.call_later(self._options.timeout * 1000, self._time_out)
         if self._signal:  # the runtime got it, and has succeeded all the same
@@ -306,7 +306,6 @@ class Monitor:
 
     def _do_close_inputs(self) -> None:
         """Close what the container wrote to, what the manager left in us, and who listens."""
-        self._status_socket.close()  # once there are exit files, another life may have its own
         self._stdio.close()
         self._attach.close_listener()
         while self.inherited_fds:
@@ -314,6 +313,7 @@ class Monitor:
         self._notify.close()
 
     def _do_write_exit_files(self) -> None:
+        self._loop.call(self._status_socket.close)  # behind exit files it may be another life's
         self._exit_record.write(self._status, lambda: self._post("recorded"))
 
     def _do_report_exit(self) -> None:
@@ -328,6 +328,7 @@ class Monitor:
             self._logs.sync()
 
     def _do_close_all(self) -> None:
+        self._loop.call(self._status_socket.close)
         self._logs.close(lambda: self._finished("logs"))
         for close in (self._fifos.close, self._notify.detach):
             self._loop.call_later(0, close)
@@ -392,6 +393,7 @@ class Monitor:
 
     def _record_after_crash(self) -> None:
         """Write the exit files, and go on behind them: report, exit command, leave."""
+        self._loop.call(self._status_socket.close)
         self._exit_record.try_once(self._status)
         self._crashed, self._lifecycle.state = False, lifecycle.RECORDING
         self._post("recorded")

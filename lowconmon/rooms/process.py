@@ -16,12 +16,16 @@ from ..pure.records import stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Any, Callable, Loop
+    from .._typing import Any, Callable, Diagnostics, Loop
 
 FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
 _WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
 SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
+_CAPABILITIES = (  # docs/security.md tells what for
+    *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
+    *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
+)
 _UNREAPED_MS = 2000
 _MUCH_MEMORY = 1 << 26  # bytes
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
@@ -134,6 +138,14 @@ def describe_end(container: Process | None, status: int, **how: bool) -> "dict[s
         "ended_at": stamp(time_ns(), 0),
         "rusage": container and container.usage,
     }
+
+
+def confine(diagnostics: "Diagnostics") -> None:
+    """Give up the capabilities that nothing needs once a container runs."""
+    try:
+        _syscalls.keep_effective(_CAPABILITIES)
+    except OSError as error:  # a security module's choice
+        diagnostics.debug("Failed to give up capabilities", error)
 
 
 def reap() -> None:

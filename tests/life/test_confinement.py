@@ -184,7 +184,7 @@ def test_a_monitors_namespaces_can_be_joined_by_its_user(life: Life, gate: Gate)
 
 def test_the_page_names_what_the_code_keeps() -> None:
     text = (ROOT / "docs/security.md").read_text()
-    source = (ROOT / "lowconmon/monitor.py").read_text()
+    source = (ROOT / "lowconmon/rooms/process.py").read_text()
     assert set(re.findall(r"CAP_\w+", source)) | {"CAP_SYS_ADMIN"} == set(
         re.findall(r"CAP_\w+", text)
     )
