@@ -70,6 +70,7 @@ def test_each_module_is_frozen_once_and_runs_behind_what_it_imports() -> None:
     assert late == {
         *("lowconmon.pure.journal", "lowconmon.pure.json_records"),
         *("lowconmon.rooms.compression", "lowconmon.rooms.journal"),
+        *("lowconmon.rooms.exit_record", "lowconmon.rooms.oom", "lowconmon.rooms.status"),
     }
 
 
