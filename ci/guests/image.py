@@ -172,11 +172,23 @@ class Root:
         compiler = f"{self._architecture.compiler}-gcc"
         run(compiler, *_FLAGS, f"-I{include / python}", f"-I{include}", source, "-o", target)
 
-    def _compile_executable(self, home: Path, backend: str) -> None:
-        """Compile the program conmon, if our Python is of the guest's version; else a script stays."""
+    def _freezer(self) -> tuple[list[str | Path], Path]:
+        """Return a Python of the guest's version that runs here, and where its cffi is."""
         python = self._python()
-        if python != f"python{sysconfig.get_python_version()}":
-            return
+        if python == f"python{sysconfig.get_python_version()}":
+            return ["/usr/bin/python3"], Path("/usr/lib/python3/dist-packages")
+        root = self._work / "python"
+        root.mkdir()
+        here = Suite(self._suite.release, run("dpkg", "--print-architecture").strip())
+        unpack(here.fetch("python3", "python3-cffi"), root)
+        (loader,) = root.glob("usr/lib*/ld-linux*")
+        (libc,) = root.glob("usr/lib/*/libc.so.6")
+        command: list[str | Path] = [loader, "--library-path", libc.parent]
+        return [*command, root / "usr/bin" / python], root / "usr/lib/python3/dist-packages"
+
+    def _compile_executable(self, home: Path, backend: str) -> None:
+        """Compile the program conmon."""
+        python = self._python()
         include = self._work / "headers/usr/include"
         environment = {
             **os.environ,
@@ -184,12 +196,10 @@ class Root:
             "CFLAGS": f"-I{include / python} -I{include} -Werror",
             "LDFLAGS": link_flags(python, self._root, self._work / "link"),
         }
-        script = (
-            "import runpy, sys; sys.path[:0] = [sys.argv[1], '/usr/lib/python3/dist-packages']; "
-        )
-        script += "del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        place = "/" / home.relative_to(self._root)
-        run("/usr/bin/python3", "-ISBX", "no_debug_ranges", "-c", script, CHECKOUT,
+        script = "import runpy, sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[:3]; "
+        script += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        place, (freezer, packages) = "/" / home.relative_to(self._root), self._freezer()
+        run(*freezer, "-ISBX", "no_debug_ranges", "-c", script, CHECKOUT, packages,
             CHECKOUT / "build_executable.py", self._root / "usr/libexec/podman/conmon", place,
             place / backend, env=environment)  # fmt: skip
 
