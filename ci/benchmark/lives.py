@@ -17,7 +17,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lowconmon import syscalls
 from tests.podman.podman_house import HOME, IMAGE, House, wait_until as wait_in_house
@@ -42,6 +42,7 @@ SYSTEMD = ["unshare", "--net", "sh", "-c", QUEUE, "sh"]
 PRIVATE = r"Private_\w+"
 IDLE = "none 0 1 1"
 SECONDS = 300.0  # a row that takes longer hangs
+REST = 0.02  # s
 RECORD = "2001-01-01T00:00:00.000000000+00:00 stdout F 0000000000000000000\n"  # of a tick
 
 
@@ -56,6 +57,13 @@ def cpu_s(pid: int) -> float:
     """Return the processor time of all threads of a process."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+class Cost(NamedTuple):
+    """What passing on a job's text takes: the monitor's processor time, and until it is through."""
+
+    cpu_s: float
+    wall_s: float
 
 
 class Measured(Life):
@@ -91,11 +99,16 @@ class Measured(Life):
         """Return how many lines of the kind "ticks" the log has."""
         return self.log.stat().st_size // len(RECORD)
 
-    def text_logged(self) -> bool:
-        """Tell whether the log has the whole job: it is longer than the text, and at rest."""
-        before = self.log.stat().st_size
-        time.sleep(0.02)
-        return self.total <= before == self.log.stat().st_size
+    def logged_at(self) -> float:
+        """Wait until the log is longer than the job's text, and at rest; return when it came to it."""
+        size, since, end = -1, 0.0, time.monotonic() + SECONDS
+        while size < self.total or time.monotonic() - since < REST:
+            time.sleep(0.002)
+            if (now := self.log.stat().st_size) != size:
+                size, since = now, time.monotonic()
+            if time.monotonic() > end:
+                raise TimeoutError(f"{size} bytes of {self.total} are logged")
+        return since
 
 
 @contextlib.contextmanager
@@ -123,33 +136,32 @@ def life(
 
 
 @contextlib.contextmanager
-def apart(program: str, job: str, *options: str) -> Iterator[Measured]:
-    """Give a life that keeps off a processor of ours, where we look again and again.
+def apart() -> Iterator[Callable[[], None]]:
+    """Let what is started keep off a processor; give what takes us there, once all is started.
 
     Where it shares ours, it may have to wait for some milliseconds until our turn is over.
     """
     every = os.sched_getaffinity(0)
     ours = min(every)
     os.sched_setaffinity(0, every - {ours} or every)
-    with life(program, job, *options) as one:
-        one.monitor_pid()
-        os.sched_setaffinity(0, [ours])
-        yield one
-    os.sched_setaffinity(0, every)
+    try:
+        yield lambda: os.sched_setaffinity(0, [ours])
+    finally:
+        os.sched_setaffinity(0, every)
 
 
-def logging_s(program: str, job: str, *options: str) -> float:
-    """Return the processor time that logging a job costs."""
+def logging_s(program: str, job: str, *options: str) -> Cost:
+    """Return what logging a job costs."""
     with life(program, job, *options) as one:
         pid = one.monitor_pid()
-        before = cpu_s(pid)
+        before, begun = cpu_s(pid), time.monotonic()
         one.go()
-        wait_until(one.text_logged, "the log", SECONDS)
-        return cpu_s(pid) - before
+        wall = one.logged_at() - begun
+        return Cost(cpu_s(pid) - before, wall)
 
 
-def journal_s(program: str, job: str) -> float:
-    """Return the processor time that sending a job's lines to the journal costs."""
+def journal_s(program: str, job: str) -> Cost:
+    """Return what sending a job's lines to the journal costs."""
     with life(program, job, start=False) as one:
         path = one.directory / "journal"
         with subprocess.Popen([*SYSTEMD, STUB, "drain", path, job.split()[1]]) as drain:
@@ -158,10 +170,10 @@ def journal_s(program: str, job: str) -> float:
             one.start(raw=journald.arguments(one))
             one.pid()
             pid = one.monitor_pid()
-            before = cpu_s(pid)
+            before, begun = cpu_s(pid), time.monotonic()
             one.go()
-            drain.wait(SECONDS)
-            taken = cpu_s(pid) - before
+            drain.wait()  # with a timeout, subprocess looks every 50 ms
+            taken = Cost(cpu_s(pid) - before, time.monotonic() - begun)
         one.quit()
         one.exit_status()
         one.wait_gone()
@@ -179,8 +191,8 @@ def copying_s(job: str) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def attached_s(program: str, job: str, count: int) -> float:
-    """Return the processor time that logging a job and sending it to some clients costs."""
+def attached_s(program: str, job: str, count: int) -> Cost:
+    """Return what logging a job and sending it to some clients costs."""
 
     def read(client: socket.socket) -> None:
         packet, left = bytearray(8193), one.size
@@ -195,12 +207,12 @@ def attached_s(program: str, job: str, count: int) -> float:
         for reader in readers:
             reader.start()
         pid = one.monitor_pid()
-        before = cpu_s(pid)
+        before, begun = cpu_s(pid), time.monotonic()
         one.go()
         for reader in readers:
             reader.join(SECONDS)
-        wait_until(one.text_logged, "the log", SECONDS)
-        return cpu_s(pid) - before
+        wall = max(time.monotonic(), one.logged_at()) - begun
+        return Cost(cpu_s(pid) - before, wall)
 
 
 def starting_s(program: str) -> float:
@@ -344,7 +356,9 @@ def running_s(command: list[str]) -> float:
 
 def latency_s(program: str, lines: int = 200) -> float:
     """Return the mean time of a line from an idle container until it is in the log."""
-    with apart(program, "lines 1 80 1") as one:
+    with apart() as leave, life(program, "lines 1 80 1") as one:
+        one.monitor_pid()
+        leave()
         taken, size = 0.0, 0
         for _ in range(lines):
             time.sleep(0.005)
@@ -357,14 +371,29 @@ def latency_s(program: str, lines: int = 200) -> float:
 
 
 def recording_s(program: str) -> float:
-    """Return the time from the container's end to its exit file, without fsync."""
-    with apart(program, IDLE, "--no-sync-log") as one:
-        path = one.exit_dir / one.cid
-        begun = time.monotonic()
-        one.quit()
-        while not path.exists():
-            continue
-        return time.monotonic() - begun
+    """Return the time from the end of an idle container to its exit file, without fsync."""
+    with apart() as leave, life(program, IDLE, "--no-sync-log") as one:
+        one.monitor_pid()
+        leave()
+        return _until_recorded(one.exit_dir / one.cid, one.quit)
+
+
+def bare_recording_s() -> float:
+    """Return the same of a program in C that does nothing else."""
+    with apart() as leave, life("conmon", IDLE, start=False) as one:
+        path = one.directory / "record"
+        with subprocess.Popen([STUB, "record", path], env=one.environment):
+            leave()
+            return _until_recorded(path, one.quit)
+
+
+def _until_recorded(path: Path, end: Callable[[], None]) -> float:
+    time.sleep(0.02)  # all is quiet
+    begun = time.monotonic()
+    end()
+    while not path.exists():
+        continue
+    return time.monotonic() - begun
 
 
 # A file's pages are private as long as one process alone maps them. Most of a program's are, and

@@ -56,7 +56,7 @@ def _charged_kib(group: Path) -> int:
 
 def _write(one: Measured) -> None:
     one.go()
-    wait_until(one.text_logged, "the log", SECONDS)
+    one.logged_at()
 
 
 def _tick(one: Measured) -> None:

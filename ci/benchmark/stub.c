@@ -5,7 +5,8 @@
  * kind "ticks" COUNT lines that tell the time, BATCH milliseconds apart, and one more at the end.
  * What $BENCH_LEAVE names, a cgroup.procs, is where runtime and child go, away from the monitor.
  * "stub write KIND COUNT SIZE BATCH" does a job at once; "stub copy" copies stdin to stdout; "stub drain
- * PATH COUNT" is a journald that forgets: it reads so many datagrams.
+ * PATH COUNT" is a journald that forgets: it reads so many datagrams; "stub record PATH" is the least
+ * of a monitor: it waits for a container, and writes how it ended to PATH, by a rename.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -127,6 +129,21 @@ static int drain(const char *path, long count)
     return 0;
 }
 
+static int record(const char *path)
+{
+    char temporary[4096], digit;
+    int status, fd;
+
+    if (fork() == 0)
+        work();
+    snprintf(temporary, sizeof temporary, "%s.new", path);
+    check(wait(&status) < 0, "wait");
+    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    digit = '0' + WEXITSTATUS(status);
+    check(write(fd, &digit, 1) != 1 || close(fd) || rename(temporary, path), path);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *console = NULL, *pid_file = NULL;
@@ -137,6 +154,8 @@ int main(int argc, char **argv)
 
     if (argc == 2 && !strcmp(argv[1], "copy"))
         return copy();
+    if (argc == 3 && !strcmp(argv[1], "record"))
+        return record(argv[2]);
     if (argc == 4 && !strcmp(argv[1], "drain"))
         return drain(argv[2], atol(argv[3]));
     if (argc == 6 && !strcmp(argv[1], "write")) {
