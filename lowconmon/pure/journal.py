@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 8192
 MAX_QUEUED = 1 << 20
 MAX_BATCH = 512  # datagrams, as many as systemd lets a socket queue
-_BATCH_BYTES = 1 << 18  # and of the fields that all entries have: labels may be long
+_BATCH_BYTES = 1 << 18  # of a batch, and of the fields that its entries repeat: labels may be long
 _OVERHEAD = 128  # bytes that a piece costs beside its text
 _PRIORITIES = {b"stdout": b"6", b"stderr": b"3"}  # `podman logs` gives up at any other
 
@@ -105,9 +105,9 @@ class Entries:
 
     def take(self) -> "Batch":
         """Return the next datagrams, MAX_BATCH at most, none when nothing waits."""
-        data, sizes = list[bytes](), list[int]()
+        data, sizes, left = list[bytes](), list[int](), _BATCH_BYTES
         self._tell()
-        while self._queue and len(sizes) < self._batch and sum(map(len, data)) < _BATCH_BYTES:
+        while self._queue and len(sizes) < self._batch and left > 0:
             stream, (number, text) = self._queue.pop(0)
             self.size -= len(text) + _OVERHEAD
             if partial := not text.endswith(b"\n"):
@@ -116,6 +116,7 @@ class Entries:
                 *lines, rest = text.split(b"\n", self._batch - len(sizes))
             batch = self._format(stream, number, lines, partial=partial)
             data.append(batch[0])
+            left -= len(batch[0])
             sizes += batch[1]
             if rest:
                 self._queue.insert(0, (stream, (None, rest)))

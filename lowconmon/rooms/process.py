@@ -22,10 +22,9 @@ FORWARDED = (_syscalls.SIGTERM, _syscalls.SIGINT, _syscalls.SIGQUIT)
 # SIGPIPE comes when a scope of CRI-O's stops, SIGHUP with a terminal: like SIGUSR1 they only wake.
 _WAKING = (_syscalls.SIGPIPE, _syscalls.SIGHUP, _syscalls.SIGUSR1, _syscalls.SIGXFSZ)
 SIGNALS = (*FORWARDED, _syscalls.SIGCHLD, *_WAKING)
-_CAPABILITIES = (  # docs/security.md tells what for
-    *(_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER),
-    *(_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE),
-)
+# docs/security.md tells what for
+_CAPABILITIES = [_syscalls.CAP_DAC_OVERRIDE, _syscalls.CAP_DAC_READ_SEARCH, _syscalls.CAP_FOWNER]
+_CAPABILITIES += [_syscalls.CAP_KILL, _syscalls.CAP_SYS_RESOURCE]
 _UNREAPED_MS = 2000
 _MUCH_MEMORY = 1 << 26  # bytes
 _NOW = _syscalls.WEXITED | _syscalls.WNOHANG
