@@ -326,22 +326,44 @@ static int64_t lc_read_only_data(int fd, char *data, size_t length) {
     return got;
 }
 
-/* The messages stand one behind the other; an error counts where nothing was sent before it. */
+/* The messages stand one behind the other, 64 at most. */
 static int lc_sendmmsg(int fd, const char *data, const size_t *sizes, int count, int flags) {
     struct mmsghdr messages[64] = {0};
     struct iovec parts[64];
-    int done = 0, sent, i;
+    int sent;
+    for (int i = 0; i < count; data += sizes[i++]) {
+        parts[i] = (struct iovec){(void *)data, sizes[i]};
+        messages[i].msg_hdr.msg_iov = parts + i;
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    sent = sendmmsg(fd, messages, (unsigned int)count, flags | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : sent;
+}
+
+/* Lines with their newlines, each behind the head, 512 at most; returns how many bytes of them went
+   out. An error counts where nothing was sent before it. */
+static int64_t lc_send_lines(int fd, const char *data, size_t length, const char *head,
+                             size_t head_size, int flags) {
+    struct mmsghdr messages[64] = {0};
+    struct iovec parts[64][2];
+    const char *at = data, *end = data + length, *to, *newline;
+    int i, sent, calls = 0;
+    for (i = 0; i < 64; i++) {
+        parts[i][0] = (struct iovec){(void *)head, head_size};
+        messages[i].msg_hdr.msg_iov = parts[i];
+        messages[i].msg_hdr.msg_iovlen = 2;
+    }
     do {
-        for (i = 0; i < 64 && done + i < count; data += sizes[done + i++]) {
-            parts[i] = (struct iovec){(void *)data, sizes[done + i]};
-            messages[i].msg_hdr.msg_iov = parts + i;
-            messages[i].msg_hdr.msg_iovlen = 1;
+        for (i = 0, to = at; i < 64 && to < end; i++, to = newline) {
+            newline = memchr(to, '\n', (size_t)(end - to));
+            newline = newline ? newline + 1 : end;
+            parts[i][1] = (struct iovec){(void *)to, (size_t)(newline - to)};
         }
         sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
-        if (sent < 0) return done ? done : -errno;
-        done += sent;
-    } while (sent == 64 && done < count);
-    return done;
+        if (sent < 0) return at > data ? at - data : -errno;
+        for (i = 0; i < sent; i++) at += parts[i][1].iov_len;
+    } while (sent == 64 && at < end && ++calls < 8);
+    return at - data;
 }
 
 /* Packets of the prefix and at most size bytes of the data each, as many as one sendmmsg takes;

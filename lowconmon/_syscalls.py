@@ -312,18 +312,17 @@ def read_all(fd: "Fd", size: int) -> bytes:
 def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -> int:
     """Send messages of one or more parts; return how many, 64 at most, went out (sendmmsg(2))."""
     whole = [b"".join(message) for message in messages[:64]]
-    return send_joined(fd, b"".join(whole), list(map(len, whole)), flags)
+    sizes = list(map(len, whole))
+    return _call(_lib.lc_sendmmsg, _fd(fd), b"".join(whole), sizes, len(sizes), flags)
 
 
-def send_joined(fd: "Fd", data: "Buffer", sizes: "Sequence[int]", flags: int = 0) -> int:
-    """Send the messages of these *sizes* that *data* is made of; return how many (sendmmsg(2)).
+def send_lines(fd: "Fd", lines: "Buffer", head: bytes, flags: int = 0) -> int:
+    """Send each of *lines*, its newline too, in a message behind *head*, up to 512 (sendmmsg(2)).
 
-    Raises OSError: EINVAL where *data* has fewer bytes.
+    Returns how many bytes of *lines* went out.
     """
-    view = _ffi.from_buffer(data)
-    if sum(sizes) > len(view):
-        raise OSError(_errno.EINVAL, _os.strerror(_errno.EINVAL))
-    return _call(_lib.lc_sendmmsg, _fd(fd), view, sizes, len(sizes), flags)
+    view = _ffi.from_buffer(lines)
+    return _call(_lib.lc_send_lines, _fd(fd), view, len(view), head, len(head), flags)
 
 
 def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Piece = tuple[bytes | None, bytes]  # see `split`
-    Batch = tuple[bytes, list[int]]  # datagrams, one behind the other, and their sizes
 
 MAX_TEXT = 8192
 MAX_QUEUED = 1 << 20
-MAX_BATCH = 512  # datagrams, as many as systemd lets a socket queue
-_BATCH_BYTES = 1 << 18  # of a batch, and of the fields that its entries repeat: labels may be long
+_JOINED = 8192  # bytes of short pieces that are made one: few heads, few calls
 _OVERHEAD = 128  # bytes that a piece costs beside its text
 _PRIORITIES = {b"stdout": b"6", b"stderr": b"3"}  # `podman logs` gives up at any other
 
@@ -63,26 +61,36 @@ def split(text: bytes, number: bytes | None) -> "tuple[list[Piece], bytes | None
     return pieces, number, b""
 
 
-def _number(line: bytes) -> bytes:
+def _number(text: bytes, start: int = 0) -> bytes:
     """Return N of a line that starts with `<N>`, 0 to 7; b"" of others."""
-    digit = line[1:2]
-    return digit if line[:1] == b"<" and line[2:3] == b">" and digit in b"01234567" else b""
+    digit = text[start + 1 : start + 2]
+    has_prefix = text.startswith(b"<", start) and text.startswith(b">", start + 2)
+    return digit if has_prefix and digit in b"01234567" else b""
+
+
+def _next_number(text: bytes, start: int) -> int:
+    """Return where the next line behind *start* begins that starts with `<N>`; 0: none does."""
+    while at := text.find(b"\n<", start) + 1:
+        if _number(text, at):
+            break
+        start = at
+    return at
 
 
 class Entries:
     """One container's entries that wait to be sent."""
 
     __slots__ = (
-        *("_batch", "_fields", "_held", "_mark_partial", "_prefix_is_priority", "_queue"),
-        *("_untold", "counts", "lost", "size"),
+        *("_at", "_fields", "_held", "_mark_partial", "_prefix_is_priority", "_queue", "_untold"),
+        *("counts", "lost", "size"),
     )
 
     def __init__(self, fields: bytes, *, mark_partial: bool, prefix_is_priority: bool) -> None:
         self._fields = fields
         self._mark_partial, self._prefix_is_priority = mark_partial, prefix_is_priority
-        self._batch = max(1, min(MAX_BATCH, _BATCH_BYTES // len(fields)))
         self._held: dict[bytes, Piece] = {}  # by stream
         self._queue: list[tuple[bytes, Piece]] = []  # with the stream
+        self._at = 0  # what of the first one's text is taken
         self._untold = Losses()
         self.counts: dict[bytes, int] = {}  # messages of each stream that were taken
         self.lost = 0  # messages
@@ -103,40 +111,54 @@ class Entries:
                 self._put(stream, piece)
         self._held.clear()
 
-    def take(self) -> "Batch":
-        """Return the next datagrams, MAX_BATCH at most, none when nothing waits."""
-        data, sizes, left = list[bytes](), list[int](), _BATCH_BYTES
+    def take(self) -> tuple[bytes, bytes]:
+        """Return a head, and the next lines that are datagrams each behind it, none: nothing waits."""
         self._tell()
-        while self._queue and len(sizes) < self._batch and left > 0:
-            stream, (number, text) = self._queue.pop(0)
-            self.size -= len(text) + _OVERHEAD
-            if partial := not text.endswith(b"\n"):
-                lines, rest = [text], b""
-            else:
-                *lines, rest = text.split(b"\n", self._batch - len(sizes))
-            batch = self._format(stream, number, lines, partial=partial)
-            data.append(batch[0])
-            left -= len(batch[0])
-            sizes += batch[1]
-            if rest:
-                self._queue.insert(0, (stream, (None, rest)))
-                self.size += len(rest) + _OVERHEAD
-        return b"".join(data), sizes
+        if not self._queue:
+            return b"", b""
+        (stream, (number, text)), start = self._queue[0], self._at
+        if start or number is None:
+            number = _number(text, start)
+            end = text.find(b"\n", start) + 1 if number else _next_number(text, start)
+            start += 3 * bool(number)
+        else:
+            end = text.find(b"\n") + 1
+        end = end or len(text)
+        self.size -= end - self._at
+        self._at = end
+        if end == len(text):
+            self._at, self.size = 0, self.size - _OVERHEAD
+            del self._queue[0]
+        lines, marks = text[start:end], b""
+        if not lines.endswith(b"\n"):
+            lines += b"\n"
+            marks = b"CONTAINER_PARTIAL_MESSAGE=true\n" if self._mark_partial else b""
+        if number:
+            marks += field(b"SYSLOG_PRIORITY_PREFIX", number)
+        priority = number if number and self._prefix_is_priority else _PRIORITIES[stream]
+        self.counts[stream] = self.counts.get(stream, 0) + lines.count(b"\n")
+        return self._fields + marks + field(b"PRIORITY", priority) + b"MESSAGE=", lines
 
     def drop(self) -> None:
         """Count what waits as lost."""
         while self._queue:
             stream, piece = self._queue.pop()
-            self._lose(stream, piece[1])
-        self.size = 0
+            self._lose(stream, piece[1] if self._queue else piece[1][self._at :])
+        self.size = self._at = 0
 
     def _put(self, stream: bytes, piece: "Piece") -> None:
         self._tell()
         if self.size >= MAX_QUEUED or self._untold:
             self._lose(stream, piece[1])
-        else:
-            self._queue.append((stream, piece))
-            self.size += len(piece[1]) + _OVERHEAD
+            return
+        if self._queue and piece[0] is None and piece[1].endswith(b"\n"):
+            last, (number, text) = self._queue[-1]
+            if last == stream and len(text) < _JOINED and text.endswith(b"\n"):
+                piece = number, text + piece[1]
+                self.size -= len(text) + _OVERHEAD
+                del self._queue[-1]
+        self._queue.append((stream, piece))
+        self.size += len(piece[1]) + _OVERHEAD
 
     def _lose(self, stream: bytes, text: bytes) -> None:
         messages = text.count(b"\n") or 1
@@ -148,26 +170,3 @@ class Entries:
         if self._untold and self.size <= MAX_QUEUED // 2:
             notice, self._untold = self._untold.notice(b"messages"), Losses()
             self._put(b"stderr", (None, notice))
-
-    def _format(
-        self, stream: bytes, number: bytes | None, lines: list[bytes], *, partial: bool
-    ) -> "Batch":
-        """Return the datagrams of *lines*; *number*: of the first, None where it starts a line."""
-        self.counts[stream] = self.counts.get(stream, 0) + len(lines)
-        mark = b"CONTAINER_PARTIAL_MESSAGE=true\n" if partial and self._mark_partial else b""
-        fields, usual = self._fields + mark, _PRIORITIES[stream]
-        head, text = fields + b"PRIORITY=" + usual + b"\nMESSAGE=", b"\n".join(lines)
-        if number is None and text[:1] != b"<" and b"\n<" not in text:  # the usual lines
-            size = len(head) + 1
-            text = head + text.replace(b"\n", b"\n" + head) + b"\n"
-            return text, [size + len(line) for line in lines]
-        datagrams = []
-        for line in lines:
-            prefix = _number(line) if number is None else number
-            text = line[3:] if prefix and number is None else line
-            number = None
-            priority = prefix if prefix and self._prefix_is_priority else usual
-            numbers = field(b"PRIORITY", priority)
-            numbers += field(b"SYSLOG_PRIORITY_PREFIX", prefix) if prefix else b""
-            datagrams.append(b"%b%bMESSAGE=%b\n" % (fields, numbers, text))
-        return b"".join(datagrams), [len(datagram) for datagram in datagrams]

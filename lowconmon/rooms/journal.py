@@ -14,11 +14,11 @@ from ..pure.journal import Entries, common_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._typing import Buffer, Callable, Diagnostics, Loop, Sequence, Tally
+    from .._typing import Callable, Diagnostics, Loop, Sequence, Tally
 
 SOCKET = b"/run/systemd/journal/socket"
 _MAX_HELD = 65536  # bytes held before the container must wait
-_MAX_TURN = 2  # batches sent before others have their turn
+_MAX_TURN = 8  # calls before others have their turn
 _RETRY_MS, _HANG_MS = 100, 5000
 _SEALS = (
     _syscalls.F_SEAL_SHRINK | _syscalls.F_SEAL_GROW | _syscalls.F_SEAL_WRITE | _syscalls.F_SEAL_SEAL
@@ -29,7 +29,7 @@ class Journal:
     """The journal as a log of one container."""
 
     __slots__ = (
-        *("_batch", "_closed", "_data", "_diagnostics", "_entries", "_fd", "_hangs", "_loop"),
+        *("_closed", "_diagnostics", "_entries", "_fd", "_hangs", "_head", "_lines", "_loop"),
         *("_lost", "_met", "_patience", "_retry", "on_room"),
     )
 
@@ -52,8 +52,7 @@ class Journal:
             fields, mark_partial=mark_partial, prefix_is_priority=prefix_is_priority
         )
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
-        self._data: Buffer = b""  # datagrams to be sent first, one behind the other
-        self._batch: list[int] = []  # their sizes
+        self._head, self._lines = b"", memoryview(b"")  # to be sent first, each behind the head
         self._fd, self._lost = -1, 0  # messages that were warned about
         self._closed = self._hangs = self._met = False
         self._retry = self._patience = loop.call_later(0, int)
@@ -64,11 +63,11 @@ class Journal:
 
     def holds(self) -> bool:
         """Tell whether entries wait to be sent, to a journald that was there once."""
-        return bool(self._batch) and self._met
+        return bool(self._lines) and self._met
 
     def tally(self) -> "Tally":
         """Return messages and losses of each stream, bytes that wait, rotations."""
-        lost, waiting = {b"": self._entries.lost}, self._entries.size + len(self._data)
+        lost, waiting = {b"": self._entries.lost}, self._entries.size + len(self._lines)
         return self._entries.counts, lost, waiting, 0
 
     def write(self, stream: bytes, _now_ns: int, data: bytes) -> None:
@@ -102,15 +101,16 @@ class Journal:
         self._retry.cancel()
         self._patience.cancel()
         self._entries.drop()
-        lost = self._entries.lost + len(self._batch)
+        lost = self._entries.lost + bytes(self._lines).count(b"\n")
         if lost:
             self._diagnostics.warn(f"{lost} messages could not be written to the journal")
-        self._fd, self._batch, self._entries.lost = self._loop.discard(self._fd), [], 0
+        self._fd, self._entries.lost = self._loop.discard(self._fd), 0
+        self._lines = memoryview(b"")
         if was_full:
             self.on_room()
 
     def _go_on(self) -> None:
-        if not self._batch:  # else the socket, or a timer, says when
+        if not self._lines:  # else the socket, or a timer, says when
             self._flush()
         if self._entries.lost > self._lost:
             self._lost = self._entries.lost
@@ -120,44 +120,45 @@ class Journal:
         """Send what waits, as far as the socket takes it, and see to the rest."""
         was_full = self.full()
         self._retry.cancel()
-        if self._send_batches() or self._fd < 0:
+        progress, blocked = self._send_some()
+        if progress or self._fd < 0:
             self._patience.cancel()
             self._hangs = False
-        if not self._batch:
-            self._loop.remove_writer(self._fd)
-        elif self._fd < 0:
-            self._retry = self._loop.call_later(_RETRY_MS, self._flush)
-        else:
+        if self._lines and blocked:
             self._loop.add_writer(self._fd, self._flush)
             if not self._patience.handler and not self._hangs:
                 self._patience = self._loop.call_later(_HANG_MS, self._give_up)
+        else:
+            self._loop.remove_writer(self._fd)
+        if self._lines and not blocked:
+            self._retry = self._loop.call_later(_RETRY_MS if self._fd < 0 else 0, self._flush)
         if was_full and not self.full():
             self.on_room()
-        if self._closed and (self._fd < 0 or self._hangs or not self._batch):
+        if self._closed and (self._fd < 0 or self._hangs or not self._lines):
             self.detach()
 
-    def _send_batches(self) -> bool:
-        """Send for one turn; return whether the socket took anything. The batch is what is left."""
-        progress = False
+    def _send_some(self) -> tuple[bool, bool]:
+        """Send for one turn; return whether the socket took anything, and whether it is full."""
+        progress = blocked = False
         try:
             for _ in range(_MAX_TURN):
                 self._take()
-                if not self._batch:
+                if not self._lines:
                     break
-                sent = self._send()
-                self._data = memoryview(self._data)[sum(self._batch[:sent]) :]
-                del self._batch[:sent]
+                self._lines = self._lines[self._send() :]
                 progress = True
             self._take()
+        except BlockingIOError:
+            blocked = True
         except OSError as error:
-            if error.errno != errno.EAGAIN:  # EAGAIN: journald is slow
-                self._diagnostics.warn("Failed to write to the journal", error)
-                self._fd = self._loop.discard(self._fd)
-        return progress
+            self._diagnostics.warn("Failed to write to the journal", error)
+            self._fd = self._loop.discard(self._fd)
+        return progress, blocked
 
     def _take(self) -> None:
-        if not self._batch:
-            self._data, self._batch = self._entries.take()
+        if not self._lines:
+            self._head, lines = self._entries.take()
+            self._lines = memoryview(lines)
 
     def _give_up(self) -> None:
         """Hold up the container no longer, until the socket takes something."""
@@ -166,32 +167,33 @@ class Journal:
             self.on_room()
 
     def _send(self) -> int:
-        """Return how many datagrams of the batch, at least one, were sent; OSError: none."""
+        """Return how many bytes of the lines, at least one line, were sent; OSError: none."""
         fresh = self._fd < 0
         if fresh:
             self._fd = _syscalls.socket(_syscalls.AF_UNIX, _syscalls.SOCK_DGRAM)
-            _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_batches` closes it
+            _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_some` closes it
             self._met = True
         try:
             flags = _syscalls.MSG_DONTWAIT
-            return _syscalls.send_joined(self._fd, self._data, self._batch, flags)
+            return _syscalls.send_lines(self._fd, self._lines, self._head, flags)
         except OSError as error:
             if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
-                return self._send_sealed(self._data[: self._batch[0]])
+                return self._send_sealed()
             if error.errno == errno.EAGAIN or fresh:
                 raise
         self._fd = self._loop.discard(self._fd)  # journald was started anew, with a new socket
         return self._send()
 
-    def _send_sealed(self, datagram: "Buffer") -> int:
-        """Send one that is larger than the socket takes as a file that nobody can change."""
+    def _send_sealed(self) -> int:
+        """Send a line that is larger than the socket takes as a file that nobody can change."""
+        line = bytes(self._lines).partition(b"\n")[0] + b"\n"
+        datagram = memoryview(self._head + line)
         fd = _syscalls.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            written = 0
-            while written < len(datagram):
-                written += _syscalls.write(fd, datagram[written:])
+            while datagram:
+                datagram = datagram[_syscalls.write(fd, datagram) :]
             _syscalls.fcntl(fd, _syscalls.F_ADD_SEALS, _SEALS)
             _syscalls.send_fds(self._fd, b"", [fd], _syscalls.MSG_DONTWAIT)
         finally:
             _syscalls.close(fd)
-        return 1
+        return len(line)

@@ -436,14 +436,15 @@ def _send_pieces(things: Things) -> Call:
 
 
 @case
-def _send_joined(things: Things) -> Call:
+def _send_lines(things: Things) -> Call:
     a, b = things.pair()
 
     def call() -> None:
-        for _ in range(syscalls.send_joined(a, bytes(10_000), [1000] * 10)):
+        assert syscalls.send_lines(a, b"1234567\n" * 10, b"\x02") == 80
+        for _ in range(10):
             os.read(b, 2000)
 
-    return both(call, failing(syscalls.send_joined, a, b"x", [2]))
+    return both(call, failing(syscalls.send_lines, a, bytes(1 << 20), b""))
 
 
 @case

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -473,49 +474,67 @@ def test_pieces_have_a_size(pair: Callable[[int], tuple[int, int]], size: int) -
     assert caught.value.errno == errno.EINVAL
 
 
-def test_joined_messages_go_out_as_their_sizes_say(pair: Callable[[int], tuple[int, int]]) -> None:
-    a, b = pair(SOCK_DGRAM)
-    sizes = [*range(70)]
-    data = b"".join(bytes([size]) * size for size in sizes)
-    assert syscalls.send_joined(a, data, [], MSG_DONTWAIT) == 0
-    sent = syscalls.send_joined(a, data, sizes, MSG_DONTWAIT)
-    assert 0 < sent <= 70
-    for size in sizes[:sent]:
-        assert syscalls.recv_fds(b, 300, 0)[0] == bytes([size]) * size
+@pytest.mark.parametrize("data", [b"", b"\n", b"\n\na", b"one\n\ntwo\n", b"\0\n" * 64, b"x" * 9000])
+def test_each_line_goes_out_behind_the_head(
+    pair: Callable[[int], tuple[int, int]], handle: Callable[[int], Any], data: bytes
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    assert syscalls.send_lines(handle(a), memoryview(bytearray(data)), b"\x02\0") == len(data)
+    lines = data.split(b"\n")
+    lines = [line + b"\n" for line in lines[:-1]] + [lines[-1]] * bool(lines[-1])
+    assert [syscalls.read(b, 10_000) for _ in lines] == [b"\x02\0" + line for line in lines]
     with pytest.raises(BlockingIOError):
         syscalls.recv_fds(b, 300, 0, MSG_DONTWAIT)
-    with pytest.raises(OSError, match=r".") as caught:
-        syscalls.send_joined(a, b"four", [2, 3], MSG_DONTWAIT)
-    assert caught.value.errno == errno.EINVAL
 
 
-@pytest.mark.parametrize("count", [63, 64, 65, 128, 150])
-def test_more_joined_messages_than_one_sendmmsg_takes_go_out_in_order(
+@pytest.mark.parametrize("count", [63, 64, 65, 128, 150, 511, 512, 513, 600])
+def test_at_most_512_lines_go_at_once_and_in_order(
     pair: Callable[[int], tuple[int, int]], count: int
 ) -> None:
     a, b = pair(SOCK_SEQPACKET)
-    assert syscalls.send_joined(a, memoryview(bytes(range(count))), [1] * count) == count
-    assert [syscalls.read(b, 2) for _ in range(count)] == [bytes([it]) for it in range(count)]
+    lines, received = [b"%d\n" % number for number in range(count)], list[bytes]()
+    expected = lines[:512]
+
+    def receive() -> None:
+        received.extend(syscalls.read(b, 10) for _ in expected)
+
+    reader = threading.Thread(target=receive)
+    reader.start()
+    sent = syscalls.send_lines(a, b"".join(lines), b"=")
+    reader.join()
+    assert sent == sum(map(len, expected))
+    assert received == [b"=" + line for line in expected]
 
 
-def test_joined_messages_stop_where_the_peer_is_full_and_can_go_on(
+def test_lines_stop_where_the_peer_is_full_and_can_go_on(
     pair: Callable[[int], tuple[int, int]],
 ) -> None:
     a, b = pair(SOCK_SEQPACKET)
-    data, size = b"".join(it.to_bytes(4, "little") for it in range(3000)), 4
-    sent = received = 0
-    while sent < 3000:
-        try:
-            rest = memoryview(data)[sent * size :]
-            sent += syscalls.send_joined(a, rest, [size] * (3000 - sent), MSG_DONTWAIT)
-        except BlockingIOError:
-            assert received < sent
-        while received < sent:
-            assert int.from_bytes(syscalls.read(b, 10), "little") == received
-            received += 1
+    lines = [b"x" * (number % 500) + b"\n" for number in range(3000)]
+    rest, received = memoryview(b"".join(lines)), list[bytes]()
+    with contextlib.suppress(BlockingIOError):
+        while rest:
+            rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) :]
+    assert 0 < len(rest) < sum(map(len, lines))
+    while len(received) < len(lines):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                received.append(syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)[0])
+        rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) if rest else 0 :]
+    assert received == lines
     syscalls.shutdown(b)
     with pytest.raises(BrokenPipeError):
-        syscalls.send_joined(a, data, [size] * 100, MSG_DONTWAIT)
+        syscalls.send_lines(a, b"\n", b"", MSG_DONTWAIT)
+
+
+def test_a_line_that_is_too_long_is_refused_where_it_comes_first(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    a, _ = pair(SOCK_SEQPACKET)
+    with pytest.raises(OSError, match=r".") as caught:
+        syscalls.send_lines(a, bytes(1 << 24), b"")
+    assert caught.value.errno == errno.EMSGSIZE
+    assert syscalls.send_lines(a, b"x\n" * 65 + bytes(1 << 24), b"", MSG_DONTWAIT) == 130
 
 
 # Signals
@@ -534,7 +553,7 @@ def full(pair: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
         (lambda fd: syscalls.send(fd, b"end"), 3),
         (lambda fd: syscalls.send_fds(fd, b"end", [0]), 3),
         (lambda fd: syscalls.sendmmsg(fd, [[b"end"]]), 1),
-        (lambda fd: syscalls.send_joined(fd, b"end", [3]), 1),
+        (lambda fd: syscalls.send_lines(fd, b"end", b""), 3),
         (lambda fd: syscalls.send_pieces(fd, b"end", b"", 3), 3),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from lowconmon import _syscalls
 from lowconmon.loop import Loop
-from lowconmon.pure.journal import MAX_BATCH, MAX_QUEUED
+from lowconmon.pure.journal import MAX_QUEUED
 from lowconmon.rooms import journal
 from tests.support import open_fds
 from tests.support.journald import FakeJournald
@@ -142,16 +142,17 @@ def open_sockets(room: Room) -> int:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return a list that gets (offered, taken) of each send from now on."""
     seen: list[tuple[int, int]] = []
-    original = _syscalls.send_joined
+    original = _syscalls.send_lines
 
-    def send(fd: int, data: bytes, sizes: list[int], flags: int) -> int:
+    def send(fd: int, lines: memoryview, head: bytes, flags: int) -> int:
         assert flags == _syscalls.MSG_DONTWAIT
-        seen.append((len(sizes), 0))
-        count = original(fd, data, sizes, flags)
-        seen[-1] = (len(sizes), count)
-        return count
+        offered = bytes(lines)
+        seen.append((offered.count(b"\n"), 0))
+        size = original(fd, lines, head, flags)
+        seen[-1] = (offered.count(b"\n"), offered.count(b"\n", 0, size))
+        return size
 
-    monkeypatch.setattr(_syscalls, "send_joined", send)
+    monkeypatch.setattr(_syscalls, "send_lines", send)
     return seen
 
 
@@ -194,12 +195,13 @@ def test_many_lines_are_sent_with_few_calls(
 def test_a_flood_leaves_others_their_turn(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [0]
 
-    def send(_fd: int, _data: bytes, sizes: list[int], _flags: int) -> int:
+    def send(_fd: int, lines: memoryview, _head: bytes, _flags: int) -> int:
         turns[-1] += 1
-        return len(sizes)
+        return min(len(lines), 512)
 
-    monkeypatch.setattr(_syscalls, "send_joined", send)
+    monkeypatch.setattr(_syscalls, "send_lines", send)
     room.write(b"\n" * 65536)
+    turns.append(0)
 
     def next_turn() -> None:
         turns.append(0)
@@ -207,15 +209,15 @@ def test_a_flood_leaves_others_their_turn(room: Room, monkeypatch: pytest.Monkey
 
     room.loop.call_later(0, next_turn)
     room.loop.run()
-    assert sum(turns) == 65536 // MAX_BATCH
-    assert max(turns) == 2
+    assert sum(turns) == 65536 // 512
+    assert max(turns) == 8
 
 
 @pytest.mark.contract("JRN-8")
 def test_a_socket_that_takes_one_at_a_time_gets_all_in_order(
     room: Room, inject: Callable[..., Any]
 ) -> None:
-    fault = inject("send_joined", shorten=1, times=None)
+    fault = inject("send_lines", shorten=1, times=None)
     lines = [b"%d" % number for number in range(300)]
     room.write(b"\n".join(lines) + b"\n")
     room.expect(lines)
@@ -247,7 +249,7 @@ def test_an_entry_that_is_too_large_for_a_datagram_goes_as_a_sealed_file(
 def test_what_the_socket_calls_too_large_goes_as_a_file_and_the_rest_does_not(
     room: Room, inject: Callable[..., Any], number: int
 ) -> None:
-    inject("send_joined", errno=number)
+    inject("send_lines", errno=number)
     inject("write", shorten=7, times=None)
     room.write(b"one\ntwo\n")
     assert room.texts() == [b"one", b"two"]
@@ -270,7 +272,7 @@ def test_what_the_socket_calls_too_large_goes_as_a_file_and_the_rest_does_not(
 def test_a_file_that_cannot_be_made_or_sent_is_tried_again(
     room: Room, inject: Callable[..., Any], call: str, number: int
 ) -> None:
-    inject("send_joined", errno=errno.EMSGSIZE, times=2)
+    inject("send_lines", errno=errno.EMSGSIZE, times=2)
     inject(call, errno=number)
     room.write(b"one\ntwo\n")
     assert room.journal.holds()
@@ -301,8 +303,8 @@ def test_a_socket_that_is_missing_is_looked_for_again_and_again(make: Callable[.
         ("socket", errno.EMFILE),
         ("connect", errno.EACCES),
         ("connect", errno.ECONNREFUSED),
-        ("send_joined", errno.EPERM),
-        ("send_joined", errno.ENOMEM),
+        ("send_lines", errno.EPERM),
+        ("send_lines", errno.ENOMEM),
     ],
 )
 def test_a_failure_is_told_and_tried_again(
@@ -312,7 +314,7 @@ def test_a_failure_is_told_and_tried_again(
     room.write(b"one\ntwo\n")
     room.write(b"three\n")
     assert room.journal.holds() == (
-        call == "send_joined"
+        call == "send_lines"
     )  # at the end, only one that was met counts
     assert (room.warnings, room.errors) == ([REFUSED], [number])
     room.expect([b"one", b"two", b"three"])
@@ -325,7 +327,7 @@ def test_a_connection_that_has_gone_is_made_anew_at_once(
     room: Room, inject: Callable[..., Any], number: int
 ) -> None:
     room.write(b"one\n")
-    inject("send_joined", errno=number)
+    inject("send_lines", errno=number)
     room.write(b"two\n")
     assert room.texts() == [b"one", b"two"]
     assert room.warnings == []

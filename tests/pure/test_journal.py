@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from lowconmon.pure.journal import MAX_BATCH, MAX_QUEUED, MAX_TEXT, Entries, common_fields, field
+from lowconmon.pure.journal import MAX_QUEUED, MAX_TEXT, Entries, common_fields, field
 from tests.support.journald import parse
 
 CID = b"0123456789abcdef"
@@ -42,17 +40,15 @@ def messages(datagrams: list[bytes]) -> list[Message]:
 
 def batch_of(entries: Entries) -> list[bytes]:
     """Take the next datagrams out."""
-    data, sizes = entries.take()
-    assert len(data) == sum(sizes)
-    ends = list(itertools.accumulate(sizes, initial=0))
-    return [data[start:end] for start, end in itertools.pairwise(ends)]
+    head, lines = entries.take()
+    assert not lines or lines.endswith(b"\n")
+    return [head + line + b"\n" for line in lines.split(b"\n")[:-1]]
 
 
 def taken(entries: Entries) -> list[Message]:
     """Take everything out."""
     datagrams = []
     while batch := batch_of(entries):
-        assert len(batch) <= MAX_BATCH
         datagrams += batch
     assert entries.size == 0
     return messages(datagrams)
@@ -306,26 +302,53 @@ def test_a_value_with_newlines_has_its_length_in_little_endian_before_it() -> No
 
 
 @pytest.mark.contract("JRN-8")
-def test_datagrams_come_in_batches_and_in_order() -> None:
+def test_lines_go_together_and_in_order() -> None:
     entries = make()
-    numbers = [b"%d" % number for number in range(3 * MAX_BATCH + 8)]
-    for number in numbers[:100]:
+    numbers = [b"%d" % number for number in range(10_000)]
+    for number in numbers[:5000]:
         entries.add(b"stdout", number + b"\n")
-    entries.add(b"stdout", b"".join(number + b"\n" for number in numbers[100:]))
+    entries.add(b"stdout", b"".join(number + b"\n" for number in numbers[5000:]))
     sizes, texts = [], []
     while batch := batch_of(entries):
         sizes.append(len(batch))
         texts += [text for *_, text in messages(batch)]
-    assert sizes == [MAX_BATCH] * 3 + [8]
+    assert len(sizes) < 10
     assert texts == numbers
 
 
-def test_large_labels_make_small_batches() -> None:
-    label = b"BIG=" + b"x" * 100_000
-    fields = common_fields(CID, None, None, [label])
-    entries = Entries(fields, mark_partial=True, prefix_is_priority=False)
-    entries.add(b"stdout", b"\n" * 5)
-    assert [len(batch_of(entries)) for _ in range(4)] == [2, 2, 1, 0]
+@pytest.mark.contract("JRN-8", "JRN-11")
+def test_only_lines_with_a_number_go_alone() -> None:
+    entries = make()
+    entries.add(b"stdout", b"one\n<two>\n<3>three\n<4>four\n<8>five\nsix\n<5>seven\n\n")
+    found = [messages(batch_of(entries)) for _ in range(5)]
+    assert [[text for *_, text in batch] for batch in found] == [
+        [b"one", b"<two>"],
+        [b"three"],
+        [b"four"],
+        [b"<8>five", b"six"],
+        [b"seven"],
+    ]
+    assert taken(entries) == [(b"6", b"", False, b"")]
+
+
+def test_what_is_joined_keeps_its_order_and_its_marks() -> None:
+    entries, long = make(), b"x" * MAX_TEXT
+    for stream, data in (
+        *((b"stdout", it) for it in (b"<3>one\n", b"two\n", long + b"y", b"\n", b"three\n")),
+        *((b"stderr", it) for it in (b"four\n", b"<1>", b"five\n", b"six")),
+    ):
+        entries.add(stream, data)
+    head, first = entries.take()
+    entries.add(b"stderr", b"\nseven\n")
+    assert messages([head + first]) == [(b"6", b"3", False, b"one")]
+    assert taken(entries) == [
+        (b"6", b"", False, b"two"),
+        (b"6", b"", True, long),
+        *((b"6", b"", False, text) for text in (b"y", b"three")),
+        (b"3", b"", False, b"four"),
+        (b"3", b"1", False, b"five"),
+        *((b"3", b"", False, text) for text in (b"six", b"seven")),
+    ]
 
 
 def test_a_read_of_newlines_waits_as_small_as_it_came() -> None:

@@ -67,7 +67,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("rmdir", "", "EACCES EBUSY ENOENT ENOTEMPTY", "stray"),
     ("send", "", "EPIPE ECONNRESET ENOBUFS ENOMEM", "mute"),
     ("send_fds", "", "EAGAIN", ""),
-    ("send_joined", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
+    ("send_lines", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
     ("sendmmsg", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
     ("send_pieces", "", "EAGAIN ECONNRESET ENOBUFS ENOMEM EPIPE =1", ""),
     ("set_oflag", "", "EIO ENOTTY", ""),

@@ -37,7 +37,7 @@ FOREVER = "forever"
 # How a call is cut short. Data must not get lost, so the request is cut and not the answer.
 CUT_DATA = ("write", "send", "send_fds", "send_pieces")  # the second argument is bytes
 CUT_LIST = ("sendmmsg",)  # the second argument is a list of messages
-CUT_SIZES = ("send_joined",)  # the third argument is a list of their sizes
+CUT_LINES = ("send_lines",)  # the second argument is bytes of lines
 CUT_SIZE = ("read", "read_all", "pread", "recv_fds")  # the second argument is a size
 CUT_BUFFERS = ("readv",)  # the second argument is a list of buffers to fill
 CUT_RESULT = ("epoll_wait",)  # level-triggered: what is not told comes again
@@ -98,7 +98,7 @@ class Seam:
         return self.cut(met[0].shorten, arguments, named)
 
     def cut(self, size: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Do the call with no more than *size* bytes (messages, events)."""
+        """Do the call with no more than *size* bytes (messages, lines, events)."""
         if self.__name__ in CUT_RESULT:
             return self.original(*arguments, **named)[:size]
         first, second, *rest = arguments
@@ -108,8 +108,8 @@ class Seam:
             second = min(size, second)
         elif self.__name__ in CUT_BUFFERS:
             second = _first_bytes(second, size)
-        elif self.__name__ in CUT_SIZES:
-            rest[0] = rest[0][:size]
+        elif self.__name__ in CUT_LINES:
+            second = b"".join(bytes(second).splitlines(keepends=True)[:size])
         else:
             second = second[:size]
         return self.original(first, second, *rest, **named)
@@ -183,7 +183,7 @@ def inject(  # noqa: PLR0913 - the words of a fault
 
     fault = Fault(errno, shorten, nth, times, only, at)
     if shorten is not None:
-        if name not in (*CUT_DATA, *CUT_LIST, *CUT_SIZES, *CUT_SIZE, *CUT_BUFFERS, *CUT_RESULT):
+        if name not in (*CUT_DATA, *CUT_LIST, *CUT_LINES, *CUT_SIZE, *CUT_BUFFERS, *CUT_RESULT):
             raise ValueError(f"{name} cannot be shortened")
         if shorten < 1:
             raise ValueError("cut to nothing a read would look like the end: say 1 or more")
