@@ -253,7 +253,8 @@ def test_everything_that_may_be_odd_about_the_surroundings_at_once(  # noqa: PLR
     assert all(
         text.replace(b"\r", b"").endswith(b"said word\n" + b"err\n" * terminal) for text in out
     )
-    assert b" stdout F said word" in logged
+    # A terminal hands out a line and its end apart where the read comes between.
+    assert b" stdout F said word" in logged or (terminal and b" stdout P said word\n" in logged)
     assert b" F err" in logged
     assert (life.persist_dir / "exit").read_bytes() == b"9"
     assert [entry for entry in seen.environment() if not entry.startswith(b"_OCI_")] == block
