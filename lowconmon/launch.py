@@ -65,7 +65,10 @@ def _launch(
     _lower_oom_score(diagnostics, as_started)
     passed_fds = [os.dup(fd) for fd in range(3)] if logs.passthrough else []
     null_fd = os.open("/dev/null", os.O_RDWR)  # opened while somebody may still hear that it fails
-    _wait_for_start(start_fd)
+    pipes = (sync_fd, start_fd, attach_fd)
+    monitor = new_monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
+    monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
+    _wait_for_start(start_fd)  # podman makes a cgroup meanwhile: what is above takes no time
     go_fd = -1 if options.sync else _become_daemon(options, diagnostics)
     for fd in range(3):
         os.dup2(null_fd, fd)
@@ -76,10 +79,7 @@ def _launch(
     except PermissionError:  # with --sync, when we lead a process group already
         diagnostics.debug("setsid failed")
     _syscalls.set_child_subreaper(True)
-    pipes = (sync_fd, start_fd, attach_fd)
-    monitor = new_monitor(options, diagnostics, loop, logs, as_started, pipes, passed_fds)
-    monitor.inherited_fds = [fd for fd in inherited_fds if fd not in pipes]
-    if go_fd >= 0:  # what is above took as long as the parent's work; setsid alone a third of a ms
+    if go_fd >= 0:  # setsid, which takes a third of a ms, went on beside the parent's work
         if not _syscalls.read(go_fd, 1):
             os._exit(1)
         _syscalls.close(go_fd)

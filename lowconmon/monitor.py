@@ -349,13 +349,13 @@ class Monitor:
         try:
             _syscalls.set_child_subreaper(False)
             command = [options.exit_command or b"", *options.exit_command_arg]
-            process.start(
-                self._loop, self._as_started, command, lambda _, why: self._exit_command_ended(why)
-            )
+            alone = self._unfinished == {"exit command"}  # nobody waits for us any more
+            on_end = self._exit_command_ended
+            process.start(self._loop, self._as_started, command, on_end, vfork=alone)
         except OSError as error:
-            self._exit_command_ended(error)
+            self._exit_command_ended(-1, error)
 
-    def _exit_command_ended(self, error: OSError | None) -> None:
+    def _exit_command_ended(self, _: int, error: OSError | None) -> None:
         if error:
             self._diagnostics.warn("Failed to execute exit command", error)
         self._finished("exit command")
