@@ -198,10 +198,11 @@ class Monitor:
                     os.kill(self._pid, _syscalls.SIGKILL)
                 event = "runtime_failed"
         self._post(event)
-        if self._container:  # behind what was posted, which is done later, whatever happens here
+        if self._container:  # what was posted is done behind this, whatever happens here
             paths = b"/proc/%d/cgroup" % self._pid, b"/proc/self/cgroup"
             theirs, ours = (process.read_small(path) or b"" for path in paths)
             self._oom.watch(theirs, ours, fresh=not self._options.exec)
+            self._act()
 
     def _container_ended(self, code: int) -> None:
         if not self._timed_out:
@@ -350,12 +351,11 @@ class Monitor:
             _syscalls.set_child_subreaper(False)
             command = [options.exit_command or b"", *options.exit_command_arg]
             alone = self._unfinished == {"exit command"}  # nobody waits for us any more
-            on_end = self._exit_command_ended
-            process.start(self._loop, self._as_started, command, on_end, vfork=alone)
+            process.start(self._loop, self._as_started, command, self._command_ended, vfork=alone)
         except OSError as error:
-            self._exit_command_ended(-1, error)
+            self._command_ended(-1, error)
 
-    def _exit_command_ended(self, _: int, error: OSError | None) -> None:
+    def _command_ended(self, _: int, error: OSError | None) -> None:
         if error:
             self._diagnostics.warn("Failed to execute exit command", error)
         self._finished("exit command")
