@@ -317,10 +317,7 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
 
 
 def send_lines(fd: "Fd", lines: "Buffer", head: bytes, flags: int = 0) -> int:
-    """Send each of *lines*, its newline too, in a message behind *head*, up to 512 (sendmmsg(2)).
-
-    Returns how many bytes of *lines* went out.
-    """
+    """Send up to 512 *lines*, each behind *head*; return how many bytes of them went (sendmmsg(2))."""
     view = _ffi.from_buffer(lines)
     return _call(_lib.lc_send_lines, _fd(fd), view, len(view), head, len(head), flags)
 

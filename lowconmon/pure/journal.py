@@ -70,10 +70,9 @@ def _number(text: bytes, start: int = 0) -> bytes:
 
 def _next_number(text: bytes, start: int) -> int:
     """Return where the next line behind *start* begins that starts with `<N>`; 0: none does."""
-    while at := text.find(b"\n<", start) + 1:
-        if _number(text, at):
-            break
-        start = at
+    at = text.find(b"\n<", start) + 1
+    while at and not _number(text, at):
+        at = text.find(b"\n<", at) + 1
     return at
 
 

@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
 READ_SIZE = 1 << 17
+_SMALL = 1 << 12  # bytes asked for until there are so many: large buffers wander over the heap
 _FEW = 1 << 15  # bytes; a read that brings fewer ...
 _REST_MS, _REST_NS = 1, 1_000_000  # ... so soon after the last one is followed by a rest
 _WIDE = 1 << 18  # bytes that a pipe under load holds
 _MAX_HELD = 1 << 22  # bytes a stream, before the start succeeded; the last ones count
 _QUIET_NS, _LIMIT_NS = 100_000_000, 1_000_000_000
-_HANGUP_MS = 100
 _KEPT = 1 << 21  # bytes of freed memory kept under load; a full read and its framing take 512 KiB
 _MAPPED = 1 << 19  # what is larger is not kept: the most that a 32-bit C library lets us say
 _LOAD = 1 << 20  # bytes read since it was given back that make it worth a look
-_CALM_MS = 1000
+_HANGUP_MS, _CALM_MS = 100, 1000
 
 
 class Stream:
     """One of the container's outputs; owns its descriptor."""
 
-    __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "terminal", "width")
+    __slots__ = ("fd", "held", "held_bytes", "name", "packet_type", "size", "terminal", "width")
 
     def __init__(self, name: bytes, packet_type: bytes, fd: int, *, terminal: bool) -> None:
         self.name, self.packet_type = name, packet_type  # in attach packets: 2 stdout, 3 stderr
         self.fd, self.terminal = fd, terminal
         self.held: list[tuple[int, bytes]] = []  # (read at, data)
-        self.held_bytes = 0
+        self.held_bytes, self.size = 0, _SMALL  # size: of the next read
         self.width = 0  # of the pipe, once it was widened: before that
 
 
@@ -138,8 +138,7 @@ class Stdio:
     def _read(self, stream: Stream) -> int:
         """Read once; return how many bytes that brought."""
         try:
-            read = _syscalls.read_all if stream.terminal else _syscalls.read
-            data = read(stream.fd, READ_SIZE) if stream.fd >= 0 else b""
+            data = self._take(stream) if stream.fd >= 0 else b""
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -168,6 +167,18 @@ class Stdio:
         while stream.held_bytes > _MAX_HELD:  # the runtime must be able to say on, and end
             stream.held_bytes -= len(stream.held.pop(0)[1])
         return len(data)
+
+    def _take(self, stream: Stream) -> bytes:
+        """Read up to READ_SIZE bytes, in two parts where they are the first of many."""
+        read = _syscalls.read_all if stream.terminal else _syscalls.read
+        data = read(stream.fd, stream.size)
+        if len(data) == stream.size == _SMALL:
+            try:
+                data += read(stream.fd, READ_SIZE - _SMALL)
+            except OSError:  # EAGAIN, or what the next read tells again
+                pass
+        stream.size = _SMALL if len(data) < _SMALL else READ_SIZE
+        return data
 
     def _account(self, stream: Stream, size: int) -> bool:
         """Count what was read, and fit the pipe to the load; tell whether it came soon."""

@@ -14,7 +14,7 @@ import pytest
 from ci.benchmark import lives
 from tests.support import ROOT, SLOWNESS, wait_for
 from tests.support.costs import BARE, idle_python, instructions, memory_kib
-from tests.support.life import Life, packets
+from tests.support.life import Life, packets, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,3 +192,24 @@ def test_an_idle_monitor_has_little_memory_of_its_own(
     assert life.exit_status() == 137
     life.wait_gone()
     assert ours < bare + MEMORY_KIB
+
+
+def test_a_line_now_and_then_leaves_no_memory_behind(
+    prefix: Path, new_life: Callable[..., Life]
+) -> None:
+    """Many times as many as are here take no more: what freed reads leave is used again."""
+    life = new_life(prefix)
+    writer = (
+        "import os, time\nfor _ in range(1200): os.write(1, bytes(20) + b'\\n'); time.sleep(.003)"
+    )
+    life.environment["WRITER"] = writer
+    life.stub('/usr/bin/python3 -ISc "$WRITER"; sleep 60').start()
+    pid = life.pid()
+    wait_until(lambda: life.log.read_bytes().count(b"\n") > 50, "the first lines")
+    before = memory_kib(life.monitor_pid(), "Anonymous")
+    wait_until(lambda: life.log.read_bytes().count(b"\n") == 1200, "the lines")
+    after = memory_kib(life.monitor_pid(), "Anonymous")
+    os.kill(pid, signal.SIGKILL)
+    assert life.exit_status() == 137
+    life.wait_gone()
+    assert after <= before + 32

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lowconmon import _syscalls
 from lowconmon.loop import Loop
 from lowconmon.rooms import process, stdio
 from lowconmon.rooms.stdio import READ_SIZE, Stdio
@@ -117,6 +118,24 @@ def test_a_flood_is_read_on_for_four_reads_or_until_a_pause(
     place.room.pause(paused=False)
     while sum(map(len, place.seen)) < 8 * READ_SIZE:
         place.loop.run()
+
+
+def test_reads_are_as_large_as_what_comes(
+    new_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, asked, read = new_place(), list[int](), _syscalls.read
+
+    def ask(fd: int, size: int) -> bytes:
+        asked.append(size)
+        return read(fd, size)
+
+    monkeypatch.setattr(_syscalls, "read", ask)
+    sizes = [1, 4095, 14_096, 4096, 4095, 1, 4096]
+    for size in sizes:
+        place.put(bytes(size), after_ns=10**9)
+    rest = READ_SIZE - 4096
+    assert asked == [4096, 4096, 4096, rest, READ_SIZE, READ_SIZE, 4096, 4096, rest]
+    assert [len(data) for data in place.seen] == sizes  # each in one piece
 
 
 def test_a_rest_ends_with_a_pause_a_drain_and_the_end(new_place: Callable[..., Place]) -> None:
