@@ -340,13 +340,13 @@ static int lc_sendmmsg(int fd, const char *data, const size_t *sizes, int count,
     return sent < 0 ? -errno : sent;
 }
 
-/* Lines with their newlines, each behind the head, 512 at most; returns how many bytes of them went
-   out. An error counts where nothing was sent before it. */
+/* Lines with their newlines, but without their first skip bytes, each behind the head, 512 at most;
+   returns how many bytes of them went out. An error counts where nothing was sent before it. */
 static int64_t lc_send_lines(int fd, const char *data, size_t length, const char *head,
-                             size_t head_size, int flags) {
+                             size_t head_size, size_t skip, int flags) {
     struct mmsghdr messages[64] = {0};
     struct iovec parts[64][2];
-    const char *at = data, *end = data + length, *to, *newline;
+    const char *at = data, *end = data + length, *ends[64], *to;
     int i, sent, calls = 0;
     for (i = 0; i < 64; i++) {
         parts[i][0] = (struct iovec){(void *)head, head_size};
@@ -354,14 +354,15 @@ static int64_t lc_send_lines(int fd, const char *data, size_t length, const char
         messages[i].msg_hdr.msg_iovlen = 2;
     }
     do {
-        for (i = 0, to = at; i < 64 && to < end; i++, to = newline) {
-            newline = memchr(to, '\n', (size_t)(end - to));
-            newline = newline ? newline + 1 : end;
-            parts[i][1] = (struct iovec){(void *)to, (size_t)(newline - to)};
+        for (i = 0, to = at; i < 64 && to < end; to = ends[i++]) {
+            const char *newline = memchr(to, '\n', (size_t)(end - to));
+            size_t size = (size_t)((ends[i] = newline ? newline + 1 : end) - to);
+            size_t left_out = skip < size ? skip : size;
+            parts[i][1] = (struct iovec){(void *)(to + left_out), size - left_out};
         }
         sent = sendmmsg(fd, messages, (unsigned int)i, flags | MSG_NOSIGNAL);
         if (sent < 0) return at > data ? at - data : -errno;
-        for (i = 0; i < sent; i++) at += parts[i][1].iov_len;
+        if (sent > 0) at = ends[sent - 1];
     } while (sent == 64 && at < end && ++calls < 8);
     return at - data;
 }

@@ -316,10 +316,10 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
     return _call(_lib.lc_sendmmsg, _fd(fd), b"".join(whole), sizes, len(sizes), flags)
 
 
-def send_lines(fd: "Fd", lines: "Buffer", head: bytes, flags: int = 0) -> int:
-    """Send up to 512 *lines*, each behind *head*; return how many bytes of them went (sendmmsg(2))."""
+def send_lines(fd: "Fd", lines: "Buffer", head: bytes, skip: int = 0, flags: int = 0) -> int:
+    """Send up to 512 *lines* behind *head*, each less *skip* bytes; return what went (sendmmsg(2))."""
     view = _ffi.from_buffer(lines)
-    return _call(_lib.lc_send_lines, _fd(fd), view, len(view), head, len(head), flags)
+    return _call(_lib.lc_send_lines, _fd(fd), view, len(view), head, len(head), skip, flags)
 
 
 def send_pieces(fd: "Fd", data: "Buffer", prefix: bytes, size: int, flags: int = 0) -> int:

@@ -350,7 +350,7 @@ class Monitor:
         try:
             _syscalls.set_child_subreaper(False)
             command = [options.exit_command or b"", *options.exit_command_arg]
-            alone = self._unfinished == {"exit command"}  # nobody waits for us any more
+            alone = self._unfinished == {"exit command"} and self._sync_pipe.idle()
             process.start(self._loop, self._as_started, command, self._command_ended, vfork=alone)
         except OSError as error:
             self._command_ended(-1, error)

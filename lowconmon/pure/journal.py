@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     Piece = tuple[bytes | None, bytes]  # see `split`
 
-MAX_TEXT = 8192
-MAX_QUEUED = 1 << 20
+MAX_TEXT, MAX_QUEUED = 8192, 1 << 20
 _JOINED = 8192  # bytes of short pieces that are made one: few heads, few calls
 _OVERHEAD = 128  # bytes that a piece costs beside its text
 _PRIORITIES = {b"stdout": b"6", b"stderr": b"3"}  # `podman logs` gives up at any other
@@ -68,12 +67,16 @@ def _number(text: bytes, start: int = 0) -> bytes:
     return digit if has_prefix and digit in b"01234567" else b""
 
 
-def _next_number(text: bytes, start: int) -> int:
-    """Return where the next line behind *start* begins that starts with `<N>`; 0: none does."""
-    at = text.find(b"\n<", start) + 1
+def _end_of_run(text: bytes, at: int, number: bytes) -> int:
+    """Return where the lines from *at* on end that all have *number*, b"": none."""
+    if number:
+        while text.startswith(b"<%b>" % number, at):
+            at = text.find(b"\n", at) + 1 or len(text)
+        return at
+    at = text.find(b"\n<", at) + 1
     while at and not _number(text, at):
         at = text.find(b"\n<", at) + 1
-    return at
+    return at or len(text)
 
 
 class Entries:
@@ -110,21 +113,18 @@ class Entries:
                 self._put(stream, piece)
         self._held.clear()
 
-    def take(self) -> tuple[bytes, bytes]:
-        """Return a head, and the next lines that are datagrams each behind it, none: nothing waits."""
+    def take(self) -> tuple[bytes, bytes, int]:
+        """Return a head, and the next lines: behind it each, but for so many bytes, is a datagram."""
         self._tell()
         if not self._queue:
-            return b"", b""
-        (stream, (number, text)), start = self._queue[0], self._at
+            return b"", b"", 0
+        (stream, (number, text)), start, skip = self._queue[0], self._at, 0
         if start or number is None:
             number = _number(text, start)
-            end = text.find(b"\n", start) + 1 if number else _next_number(text, start)
-            start += 3 * bool(number)
+            end, skip = _end_of_run(text, start, number), 3 * len(number)
         else:
-            end = text.find(b"\n") + 1
-        end = end or len(text)
-        self.size -= end - self._at
-        self._at = end
+            end = text.find(b"\n") + 1 or len(text)
+        self.size, self._at = self.size - (end - start), end
         if end == len(text):
             self._at, self.size = 0, self.size - _OVERHEAD
             del self._queue[0]
@@ -136,7 +136,7 @@ class Entries:
             marks += field(b"SYSLOG_PRIORITY_PREFIX", number)
         priority = number if number and self._prefix_is_priority else _PRIORITIES[stream]
         self.counts[stream] = self.counts.get(stream, 0) + lines.count(b"\n")
-        return self._fields + marks + field(b"PRIORITY", priority) + b"MESSAGE=", lines
+        return self._fields + marks + field(b"PRIORITY", priority) + b"MESSAGE=", lines, skip
 
     def drop(self) -> None:
         """Count what waits as lost."""

@@ -17,8 +17,7 @@ ERROR, WARNING, INFO, DEBUG, TRACE = range(5)
 LEVELS = {b"error": ERROR, b"fatal": ERROR, b"panic": ERROR, b"warn": WARNING}
 LEVELS |= {b"warning": WARNING, b"info": INFO, b"debug": DEBUG, b"trace": TRACE}
 _TAGS = ("error", "nwarn", "ninfo", "ndebug", "ntrace")
-_QUIET_NS = 60_000_000_000
-_MAX_REMEMBERED = 64
+_QUIET_NS, _MAX_REMEMBERED = 60_000_000_000, 64
 _MAX_RECENT, _MAX_RECENT_BYTES = 8, 256
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -30,7 +30,7 @@ class Journal:
 
     __slots__ = (
         *("_closed", "_diagnostics", "_entries", "_fd", "_hangs", "_head", "_lines", "_loop"),
-        *("_lost", "_met", "_patience", "_retry", "on_room"),
+        *("_lost", "_met", "_patience", "_retry", "_skip", "on_room"),
     )
 
     def __init__(  # noqa: PLR0913 - each argument an option
@@ -52,7 +52,7 @@ class Journal:
             fields, mark_partial=mark_partial, prefix_is_priority=prefix_is_priority
         )
         self.on_room: Callable[[], object] = int  # called when `full` is no longer true
-        self._head, self._lines = b"", memoryview(b"")  # to be sent first, each behind the head
+        self._head, self._lines, self._skip = b"", memoryview(b""), 0  # to be sent first, see take
         self._fd, self._lost = -1, 0  # messages that were warned about
         self._closed = self._hangs = self._met = False
         self._retry = self._patience = loop.call_later(0, int)
@@ -83,10 +83,9 @@ class Journal:
             self._go_on()
 
     def reopen(self) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing: there is no file, and to sync one is journald's business."""
 
-    def sync(self) -> None:
-        """Do nothing: that is journald's business."""
+    sync = reopen
 
     def close(self) -> None:
         """Send what waits as long as journald takes it, for at most 5 s, and close the socket."""
@@ -141,24 +140,20 @@ class Journal:
         """Send for one turn; return whether the socket took anything, and whether it is full."""
         progress = blocked = False
         try:
-            for _ in range(_MAX_TURN):
-                self._take()
+            for turn in range(_MAX_TURN + 1):
                 if not self._lines:
+                    self._head, lines, self._skip = self._entries.take()
+                    self._lines = memoryview(lines)
+                if not self._lines or turn == _MAX_TURN:
                     break
                 self._lines = self._lines[self._send() :]
                 progress = True
-            self._take()
         except BlockingIOError:
             blocked = True
         except OSError as error:
             self._diagnostics.warn("Failed to write to the journal", error)
             self._fd = self._loop.discard(self._fd)
         return progress, blocked
-
-    def _take(self) -> None:
-        if not self._lines:
-            self._head, lines = self._entries.take()
-            self._lines = memoryview(lines)
 
     def _give_up(self) -> None:
         """Hold up the container no longer, until the socket takes something."""
@@ -174,8 +169,8 @@ class Journal:
             _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_some` closes it
             self._met = True
         try:
-            flags = _syscalls.MSG_DONTWAIT
-            return _syscalls.send_lines(self._fd, self._lines, self._head, flags)
+            how = self._head, self._skip, _syscalls.MSG_DONTWAIT
+            return _syscalls.send_lines(self._fd, self._lines, *how)
         except OSError as error:
             if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
                 return self._send_sealed()
@@ -187,7 +182,7 @@ class Journal:
     def _send_sealed(self) -> int:
         """Send a line that is larger than the socket takes as a file that nobody can change."""
         line = bytes(self._lines).partition(b"\n")[0] + b"\n"
-        datagram = memoryview(self._head + line)
+        datagram = memoryview(self._head + line[self._skip :])
         fd = _syscalls.memfd_create("journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             while datagram:

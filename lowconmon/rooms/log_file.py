@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from .._typing import Buffer, Callable, Diagnostics, Loop, Records, Tally
 
 _TAIL = 1 << 17  # bytes; a whole record, of either format, is shorter
-_RETRY_MS = 100
+_RETRY_MS, _TURN_NS = 100, 100_000_000
 _MAX_HELD = 65536  # bytes held before the container must wait
 _MAX_DRAINED = 1 << 20  # bytes held in a drain, which does not wait, before the rest is lost
-_TURN_NS = 100_000_000
 _PUT_OFF_NS = 1_000_000_000  # from a rotation that failed to the next try
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # may get better
 

@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._typing import Any, Callable, Compression, Driver, Loop
 
-_SETTLE_MS, _SETTLE_TRIES, _CLOSE_TRIES = 100, 10, 60
+_SETTLE_MS, _SETTLE_TRIES, _CLOSE_TRIES = 10, 100, 600
 
 
 class Logs:

@@ -487,6 +487,15 @@ def test_each_line_goes_out_behind_the_head(
         syscalls.recv_fds(b, 300, 0, MSG_DONTWAIT)
 
 
+def test_of_each_line_the_first_bytes_can_be_left_out(
+    pair: Callable[[int], tuple[int, int]],
+) -> None:
+    a, b = pair(SOCK_SEQPACKET)
+    lines = [b"<3>one\n", b"<3>\n", b"<3\n", b"\n", b"<3>two\n", b"<"]
+    assert syscalls.send_lines(a, b"".join(lines), b"=", 3) == sum(map(len, lines))
+    assert [syscalls.read(b, 99) for _ in lines] == [b"=" + line[3:] for line in lines]
+
+
 @pytest.mark.parametrize("count", [63, 64, 65, 128, 150, 511, 512, 513, 600])
 def test_at_most_512_lines_go_at_once_and_in_order(
     pair: Callable[[int], tuple[int, int]], count: int
@@ -514,17 +523,17 @@ def test_lines_stop_where_the_peer_is_full_and_can_go_on(
     rest, received = memoryview(b"".join(lines)), list[bytes]()
     with contextlib.suppress(BlockingIOError):
         while rest:
-            rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) :]
+            rest = rest[syscalls.send_lines(a, rest, b"", 0, MSG_DONTWAIT) :]
     assert 0 < len(rest) < sum(map(len, lines))
     while len(received) < len(lines):
         with contextlib.suppress(BlockingIOError):
             while True:
                 received.append(syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)[0])
-        rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) if rest else 0 :]
+        rest = rest[syscalls.send_lines(a, rest, b"", 0, MSG_DONTWAIT) if rest else 0 :]
     assert received == lines
     syscalls.shutdown(b)
     with pytest.raises(BrokenPipeError):
-        syscalls.send_lines(a, b"\n", b"", MSG_DONTWAIT)
+        syscalls.send_lines(a, b"\n", b"", 0, MSG_DONTWAIT)
 
 
 def test_a_line_that_is_too_long_is_refused_where_it_comes_first(
@@ -534,7 +543,7 @@ def test_a_line_that_is_too_long_is_refused_where_it_comes_first(
     with pytest.raises(OSError, match=r".") as caught:
         syscalls.send_lines(a, bytes(1 << 24), b"")
     assert caught.value.errno == errno.EMSGSIZE
-    assert syscalls.send_lines(a, b"x\n" * 65 + bytes(1 << 24), b"", MSG_DONTWAIT) == 130
+    assert syscalls.send_lines(a, b"x\n" * 65 + bytes(1 << 24), b"", 0, MSG_DONTWAIT) == 130
 
 
 # Signals

@@ -500,8 +500,8 @@ class Journal(Target):
     def taken(entries: Entries) -> Iterator[bytes]:
         """Take all datagrams out."""
         while (batch := entries.take())[1]:
-            head, lines = batch
-            yield from (head + line + b"\n" for line in lines.split(b"\n")[:-1])
+            head, lines, skip = batch
+            yield from (head + line[skip:] + b"\n" for line in lines.split(b"\n")[:-1])
 
     def run(self, data: bytes) -> None:
         entries = Entries(self.fields, mark_partial=True, prefix_is_priority=False)

@@ -144,11 +144,11 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     original = _syscalls.send_lines
 
-    def send(fd: int, lines: memoryview, head: bytes, flags: int) -> int:
+    def send(fd: int, lines: memoryview, head: bytes, skip: int, flags: int) -> int:
         assert flags == _syscalls.MSG_DONTWAIT
         offered = bytes(lines)
         seen.append((offered.count(b"\n"), 0))
-        size = original(fd, lines, head, flags)
+        size = original(fd, lines, head, skip, flags)
         seen[-1] = (offered.count(b"\n"), offered.count(b"\n", 0, size))
         return size
 
@@ -192,10 +192,24 @@ def test_many_lines_are_sent_with_few_calls(
     assert room.texts() == lines
 
 
+@pytest.mark.contract("JRN-8", "JRN-11")
+def test_lines_with_a_number_are_sent_with_few_calls_and_hold_up_no_end(
+    make: Callable[..., Room], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, seen = make(queue=512), batches(monkeypatch)
+    room.write(b"".join(b"<6>%d\n" % number for number in range(150)))
+    assert seen == [(150, 150)]
+    assert len(room.texts()) == 150  # so there is room for as many
+    mixed = b"".join(b"<%d>%d\n" % (number % 8, number) for number in range(150, 300))
+    room.write(mixed)
+    room.run(lambda: not room.journal.holds(), seconds=0.1)  # no retry, whose time is as long
+    assert room.texts() == [b"%d" % number for number in range(300)]
+
+
 def test_a_flood_leaves_others_their_turn(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [0]
 
-    def send(_fd: int, lines: memoryview, _head: bytes, _flags: int) -> int:
+    def send(_fd: int, lines: memoryview, *_how: object) -> int:
         turns[-1] += 1
         return min(len(lines), 512)
 

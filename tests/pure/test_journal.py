@@ -40,9 +40,9 @@ def messages(datagrams: list[bytes]) -> list[Message]:
 
 def batch_of(entries: Entries) -> list[bytes]:
     """Take the next datagrams out."""
-    head, lines = entries.take()
+    head, lines, skip = entries.take()
     assert not lines or lines.endswith(b"\n")
-    return [head + line + b"\n" for line in lines.split(b"\n")[:-1]]
+    return [head + line[skip:] + b"\n" for line in lines.split(b"\n")[:-1]]
 
 
 def taken(entries: Entries) -> list[Message]:
@@ -317,16 +317,17 @@ def test_lines_go_together_and_in_order() -> None:
 
 
 @pytest.mark.contract("JRN-8", "JRN-11")
-def test_only_lines_with_a_number_go_alone() -> None:
+def test_lines_with_the_same_number_or_none_go_together() -> None:
     entries = make()
-    entries.add(b"stdout", b"one\n<two>\n<3>three\n<4>four\n<8>five\nsix\n<5>seven\n\n")
+    text = b"one\n<two>\n<3>three\n<4>four\n<8>five\nsix\n<5>seven\n<5>\n<5>eight\n\n"
+    entries.add(b"stdout", text)
     found = [messages(batch_of(entries)) for _ in range(5)]
     assert [[text for *_, text in batch] for batch in found] == [
         [b"one", b"<two>"],
         [b"three"],
         [b"four"],
         [b"<8>five", b"six"],
-        [b"seven"],
+        [b"seven", b"", b"eight"],
     ]
     assert taken(entries) == [(b"6", b"", False, b"")]
 
@@ -338,9 +339,8 @@ def test_what_is_joined_keeps_its_order_and_its_marks() -> None:
         *((b"stderr", it) for it in (b"four\n", b"<1>", b"five\n", b"six")),
     ):
         entries.add(stream, data)
-    head, first = entries.take()
+    assert messages(batch_of(entries)) == [(b"6", b"3", False, b"one")]
     entries.add(b"stderr", b"\nseven\n")
-    assert messages([head + first]) == [(b"6", b"3", False, b"one")]
     assert taken(entries) == [
         (b"6", b"", False, b"two"),
         (b"6", b"", True, long),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+import re
 import sys
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ class Seam:
         elif self.__name__ in CUT_BUFFERS:
             second = _first_bytes(second, size)
         elif self.__name__ in CUT_LINES:
-            second = b"".join(bytes(second).splitlines(keepends=True)[:size])
+            second = b"".join(re.findall(rb"[^\n]*\n|[^\n]+", second)[:size])
         else:
             second = second[:size]
         return self.original(first, second, *rest, **named)
