@@ -1,4 +1,4 @@
-"""System calls of the installed program fail, from outside: strace makes them.
+"""System calls of the installed program fail, from outside: strace makes them, or watches.
 
 Of each call the first, the second and the last that a monitor makes from the start pipe on. With
 --sync, so that strace follows one process, and neither runtime nor container meets the fault.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.life import program, read_if_there, wait_until
+from tests.support.life import Life, attach_accepted, program, read_if_there, wait_until
 from tests.support.walk import Walk
 
 # What else is acceptable (see Walk.judge): which of the calls it is, is not known here.
@@ -75,3 +75,28 @@ def test_a_call_that_the_kernel_refuses_once(calls: str, which: str) -> None:
     when = {"first": 1, "second": 2, "last": made}[which]
     assert made >= 1
     assert lived(kind, calls, f"error={error}:when={when}", tolerated)[0] == []
+
+
+@pytest.mark.contract("ATT-23")
+@pytest.mark.parametrize("served", [False, True], ids=["alone", "a client is served"])
+def test_the_monitor_waits_for_the_exec_of_the_exit_command_only_where_it_serves_nobody(
+    life: Life, *, served: bool
+) -> None:
+    """Not acceptable: a client that gets nothing while the exit command's program cannot be read."""
+    life.stub("read word; head -c 400000 /dev/zero; exit 9")
+    life.start("-i", "--exit-command", "/bin/true")
+    life.pid()
+    client, log, pid = attach_accepted(life), life.directory / "strace", life.monitor_pid()
+    tracer = subprocess.Popen(["strace", "-q", "-o", str(log), "-p", str(pid)])
+    status = Path(f"/proc/{pid}/status")
+    wait_until(lambda: "TracerPid:\t0\n" not in status.read_text(), "strace")
+    client.send(b"go\n")
+    if not served:
+        while client.recv(8193):
+            pass
+    assert life.exit_status() == 9
+    wait_until(lambda: "fork(" in log.read_text() or "clone" in log.read_text(), "the exit command")
+    assert ("vfork(" in log.read_text()) != served
+    client.close()
+    life.wait_gone()
+    tracer.wait(20)
