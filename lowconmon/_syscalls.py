@@ -316,7 +316,7 @@ def sendmmsg(fd: "Fd", messages: "Sequence[Sequence[Buffer]]", flags: int = 0) -
     return _call(_lib.lc_sendmmsg, _fd(fd), b"".join(whole), sizes, len(sizes), flags)
 
 
-def send_lines(fd: "Fd", lines: "Buffer", head: bytes, skip: int = 0, flags: int = 0) -> int:
+def send_lines(fd: "Fd", lines: "Buffer", head: bytes, flags: int = 0, skip: int = 0) -> int:
     """Send up to 512 *lines* behind *head*, each less *skip* bytes; return what went (sendmmsg(2))."""
     view = _ffi.from_buffer(lines)
     return _call(_lib.lc_send_lines, _fd(fd), view, len(view), head, len(head), skip, flags)

@@ -169,7 +169,7 @@ class Journal:
             _syscalls.connect(self._fd, SOCKET)  # if that fails, `_send_some` closes it
             self._met = True
         try:
-            how = self._head, self._skip, _syscalls.MSG_DONTWAIT
+            how = self._head, _syscalls.MSG_DONTWAIT, self._skip
             return _syscalls.send_lines(self._fd, self._lines, *how)
         except OSError as error:
             if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):

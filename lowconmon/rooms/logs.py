@@ -61,7 +61,7 @@ class Logs:
         return full
 
     def finish(self, then: "Callable[[], object]") -> None:
-        """Log what was held back; call *then* when nothing waits to be written, or after a second."""
+        """Log what was held back; call *then* when nothing waits to be written, or in a second."""
         for driver in self.drivers:
             self.loop.call(driver.finish)
         self._settle(then, _SETTLE_TRIES)
@@ -77,7 +77,7 @@ class Logs:
             driver.sync()
 
     def close(self, then: "Callable[[], object]") -> None:
-        """Close all of them, each on its own; call *then* when that is done, or after 6 s."""
+        """Close all of them, each on its own; call *then* when that is done, or in some 6 s."""
         for room in self.rooms():
             self.loop.call_later(0, room.close)
         self.loop.call_later(0, lambda: self._settle(then, _CLOSE_TRIES))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._typing import Callable, Loop
 
 READ_SIZE = 1 << 17
-_SMALL = 1 << 12  # bytes asked for until there are so many: large buffers wander over the heap
+_SMALL = max(1 << 12, os.sysconf("SC_PAGE_SIZE"))  # asked for first: a packet of O_DIRECT fits
 _FEW = 1 << 15  # bytes; a read that brings fewer ...
 _REST_MS, _REST_NS = 1, 1_000_000  # ... so soon after the last one is followed by a rest
 _WIDE = 1 << 18  # bytes that a pipe under load holds
@@ -169,13 +169,13 @@ class Stdio:
         return len(data)
 
     def _take(self, stream: Stream) -> bytes:
-        """Read up to READ_SIZE bytes, in two parts where they are the first of many."""
+        """Read up to READ_SIZE bytes; few are asked for first, for large buffers wander on the heap."""
         read = _syscalls.read_all if stream.terminal else _syscalls.read
         data = read(stream.fd, stream.size)
         if len(data) == stream.size == _SMALL:
             try:
                 data += read(stream.fd, READ_SIZE - _SMALL)
-            except OSError:  # EAGAIN, or what the next read tells again
+            except OSError:  # EAGAIN, or a terminal's EIO, which the next read tells again
                 pass
         stream.size = _SMALL if len(data) < _SMALL else READ_SIZE
         return data

@@ -49,7 +49,7 @@ ARGUMENTS: dict[str, tuple[int, ...]] = {
     "recv_fds": (3,),
     "send": (2,),
     "send_fds": (3,),
-    "send_lines": (3, 4),
+    "send_lines": (3,),
     "send_pieces": (4,),
     "sendmmsg": (2,),
     "set_disposition": (0,),

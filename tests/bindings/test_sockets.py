@@ -492,7 +492,7 @@ def test_of_each_line_the_first_bytes_can_be_left_out(
 ) -> None:
     a, b = pair(SOCK_SEQPACKET)
     lines = [b"<3>one\n", b"<3>\n", b"<3\n", b"\n", b"<3>two\n", b"<"]
-    assert syscalls.send_lines(a, b"".join(lines), b"=", 3) == sum(map(len, lines))
+    assert syscalls.send_lines(a, b"".join(lines), b"=", skip=3) == sum(map(len, lines))
     assert [syscalls.read(b, 99) for _ in lines] == [b"=" + line[3:] for line in lines]
 
 
@@ -523,17 +523,17 @@ def test_lines_stop_where_the_peer_is_full_and_can_go_on(
     rest, received = memoryview(b"".join(lines)), list[bytes]()
     with contextlib.suppress(BlockingIOError):
         while rest:
-            rest = rest[syscalls.send_lines(a, rest, b"", 0, MSG_DONTWAIT) :]
+            rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) :]
     assert 0 < len(rest) < sum(map(len, lines))
     while len(received) < len(lines):
         with contextlib.suppress(BlockingIOError):
             while True:
                 received.append(syscalls.recv_fds(b, 1000, 0, MSG_DONTWAIT)[0])
-        rest = rest[syscalls.send_lines(a, rest, b"", 0, MSG_DONTWAIT) if rest else 0 :]
+        rest = rest[syscalls.send_lines(a, rest, b"", MSG_DONTWAIT) if rest else 0 :]
     assert received == lines
     syscalls.shutdown(b)
     with pytest.raises(BrokenPipeError):
-        syscalls.send_lines(a, b"\n", b"", 0, MSG_DONTWAIT)
+        syscalls.send_lines(a, b"\n", b"", MSG_DONTWAIT)
 
 
 def test_a_line_that_is_too_long_is_refused_where_it_comes_first(
@@ -543,7 +543,7 @@ def test_a_line_that_is_too_long_is_refused_where_it_comes_first(
     with pytest.raises(OSError, match=r".") as caught:
         syscalls.send_lines(a, bytes(1 << 24), b"")
     assert caught.value.errno == errno.EMSGSIZE
-    assert syscalls.send_lines(a, b"x\n" * 65 + bytes(1 << 24), b"", 0, MSG_DONTWAIT) == 130
+    assert syscalls.send_lines(a, b"x\n" * 65 + bytes(1 << 24), b"", MSG_DONTWAIT) == 130
 
 
 # Signals

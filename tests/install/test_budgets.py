@@ -199,11 +199,11 @@ def test_a_line_now_and_then_leaves_no_memory_behind(
 ) -> None:
     """Many times as many as are here take no more: what freed reads leave is used again."""
     life = new_life(prefix)
-    writer = (
-        "import os, time\nfor _ in range(1200): os.write(1, bytes(20) + b'\\n'); time.sleep(.003)"
-    )
+    writer = "import os, time\n"
+    writer += "for _ in range(1200): os.write(1, bytes(20) + b'\\n'); time.sleep(.003)\n"
+    writer += "time.sleep(60)"
     life.environment["WRITER"] = writer
-    life.stub('/usr/bin/python3 -ISc "$WRITER"; sleep 60').start()
+    life.stub('exec /usr/bin/python3 -ISc "$WRITER"').start()
     pid = life.pid()
     wait_until(lambda: life.log.read_bytes().count(b"\n") > 50, "the first lines")
     before = memory_kib(life.monitor_pid(), "Anonymous")

@@ -12,6 +12,7 @@ from lowconmon import _syscalls
 from lowconmon.loop import Loop
 from lowconmon.pure.journal import MAX_QUEUED
 from lowconmon.rooms import journal
+from lowconmon.rooms.logs import Logs
 from tests.support import open_fds
 from tests.support.journald import FakeJournald
 from tests.support.life import DEADLINE
@@ -19,6 +20,7 @@ from tests.support.life import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+from types import SimpleNamespace
 
 CID = b"0123456789abcdef"
 KIB = 1024
@@ -144,11 +146,11 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     original = _syscalls.send_lines
 
-    def send(fd: int, lines: memoryview, head: bytes, skip: int, flags: int) -> int:
+    def send(fd: int, lines: memoryview, head: bytes, flags: int, skip: int) -> int:
         assert flags == _syscalls.MSG_DONTWAIT
         offered = bytes(lines)
         seen.append((offered.count(b"\n"), 0))
-        size = original(fd, lines, head, skip, flags)
+        size = original(fd, lines, head, flags, skip)
         seen[-1] = (offered.count(b"\n"), offered.count(b"\n", 0, size))
         return size
 
@@ -542,3 +544,21 @@ def test_an_end_without_journald_leaves_no_timer_behind(make: Callable[..., Room
     room.loop.call_later(250, room.loop.stop)
     room.loop.run()
     assert len(room.warnings) == 3
+
+
+@pytest.mark.contract("END-8")
+def test_the_end_waits_for_a_turn_of_the_journal_hardly_longer_than_that() -> None:
+    """Acceptable: a look every 10 ms. Not acceptable: a tenth of a second for each turn it takes."""
+    delays, looks = list[float](), iter([True, True, False])
+
+    def call_later(delay_ms: float, handler: Callable[[], object]) -> None:
+        delays.append(delay_ms)
+        handler()
+
+    loop: Any = SimpleNamespace(call=lambda handler: handler(), call_later=call_later)
+    driver: Any = SimpleNamespace(finish=int, holds=lambda: next(looks))
+    logs, ended = Logs(loop), list[bool]()
+    logs.drivers.append(driver)
+    logs.finish(lambda: ended.append(True))
+    assert ended == [True]
+    assert sum(delays) <= 20

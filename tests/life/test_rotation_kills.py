@@ -87,6 +87,8 @@ class Stage:
         self.trigger(life, feed)
         done = self.rotated()
         wait_until(lambda: self.log.exists() and segments(self.log) == done, "the rotation")
+        if self.by_message:  # who watches the path is woken last
+            wait_until(lambda: "\nftruncate(" in trace.read_text(), "the wake")
         os.kill(parent(int(life.pid_file.read_bytes())), signal.SIGKILL)  # adopted by the monitor
         feed.close()
         life.end()

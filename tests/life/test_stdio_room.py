@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import posix
+import tty
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,12 +132,46 @@ def test_reads_are_as_large_as_what_comes(
         return read(fd, size)
 
     monkeypatch.setattr(_syscalls, "read", ask)
-    sizes = [1, 4095, 14_096, 4096, 4095, 1, 4096]
+    small = stdio._SMALL  # noqa: SLF001 - a page, whose size is not everywhere the same
+    sizes, rest = [1, small - 1, small + 1000, small, small - 1, 1, small], READ_SIZE - small
     for size in sizes:
         place.put(bytes(size), after_ns=10**9)
-    rest = READ_SIZE - 4096
-    assert asked == [4096, 4096, 4096, rest, READ_SIZE, READ_SIZE, 4096, 4096, rest]
+    assert asked == [small, small, small, rest, READ_SIZE, READ_SIZE, small, small, rest]
     assert [len(data) for data in place.seen] == sizes  # each in one piece
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_an_end_behind_what_was_asked_for_first_loses_nothing(*, terminal: bool, more: int) -> None:
+    loop, seen, ended = Loop(), list[bytes](), list[bool]()
+
+    def deliver(_: object, __: int, data: bytes) -> bool:
+        seen.append(data)
+        return False
+
+    room = Stdio(loop, deliver)
+    reader, writer = os.openpty() if terminal else os.pipe()
+    if terminal:
+        tty.setraw(writer)
+    room.add(b"stdout", b"\2", reader, terminal=terminal)
+    size = stdio._SMALL + more  # noqa: SLF001 - what is asked for first
+    if terminal and size > 60_000:
+        size = 4096 + more  # a terminal holds no more
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(os.write, writer, bytes(size))
+        room.release()
+        loop.call_later(50, loop.stop)
+        loop.run()
+        assert written.result() == size
+    os.close(writer)
+    loop.call_later(50, loop.stop)
+    room.drain(lambda: ended.append(True))
+    loop.run()
+    loop.close()
+    assert b"".join(seen) == bytes(size)
+    assert ended == [True]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(reader)
 
 
 def test_a_rest_ends_with_a_pause_a_drain_and_the_end(new_place: Callable[..., Place]) -> None:
