@@ -129,8 +129,8 @@ class Journal:
                 self._patience = self._loop.call_later(_HANG_MS, self._give_up)
         else:
             self._loop.remove_writer(self._fd)
-        if self._lines and not blocked:
-            self._retry = self._loop.call_later(_RETRY_MS if self._fd < 0 else 0, self._flush)
+            if self._lines:  # the turn is over, or journald is gone
+                self._retry = self._loop.call_later(_RETRY_MS if self._fd < 0 else 0, self._flush)
         if was_full and not self.full():
             self.on_room()
         if self._closed and (self._fd < 0 or self._hangs or not self._lines):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.support.life import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-from types import SimpleNamespace
 
 CID = b"0123456789abcdef"
 KIB = 1024
